@@ -158,6 +158,26 @@ def test_labels_and_confidence_are_those_of_softmax(dtype, layout, weighted):
     np.testing.assert_array_equal(10 - back[0][clear], labels[clear])
 
 
+@pytest.mark.parametrize("classes", [2, 11])
+def test_windows_labelled_together_have_the_labels_of_each(classes):
+    torch.manual_seed(0)
+    grid = WindowGrid.make((192, 320), 64, 0, "shift")
+    region = Roi(32, 32, 160, 250)  # cuts through windows at the top and the sides
+    windows = list(grid.touching(region))
+    logits = list(torch.randn(len(windows), classes, 64, 64))
+    merger = make_merger(grid, region, classes, torch.ones(64, 64), CPU)
+    for first in (0, 7, 8):
+        some = slice(first, {0: 7, 7: 8}.get(first))
+        merger.add(windows[some], logits[some])
+    for window, one in zip(windows, logits, strict=True):
+        common = window.intersect(region)
+        here = common.shift(-region.y, -region.x).slices
+        there = common.shift(-window.y, -window.x).slices
+        alone = labels_and_confidence(one)
+        for whole, part in zip(merger.finish(), alone, strict=True):
+            np.testing.assert_array_equal(whole[here], part[there])
+
+
 def test_ties_have_the_lower_class_and_the_least_confidence():
     labels, confidence = labels_and_confidence(torch.zeros(4, 6, 7))
     assert (labels == 0).all()

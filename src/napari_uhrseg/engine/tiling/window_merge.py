@@ -1,13 +1,17 @@
 """Merging of overlapping windows into the labels of a block."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_uhrseg.engine.tiling.confidence import labels_and_confidence
+from napari_uhrseg.engine.tiling.confidence import (
+    Labeller,
+    labelled_rows,
+    labels_and_confidence,
+)
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.types import Labels, Roi
 
@@ -103,15 +107,61 @@ class TiledLabels:
         self.region = region
         shape = (region.height, region.width)
         self._results = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+        self._labeller = Labeller()
+        self._stacked: Tensor | None = None
 
     def add(self, windows: Sequence[Roi], logits: WindowLogits) -> None:
         """Label windows by their (N, K, window, window) logits."""
-        for window, found in zip(windows, _label_each(logits), strict=True):
-            common = window.intersect(self.region)
-            here = common.shift(-self.region.y, -self.region.x).slices
-            there = common.shift(-window.y, -window.x).slices
+        if not windows:
+            return
+        step = len(windows)
+        if not logits[0].is_cuda:  # a GPU is faster with many windows
+            classes, height, width = logits[0].shape
+            step = max(1, labelled_rows(classes, width) // height)
+        for first in range(0, len(windows), step):
+            some = windows[first : first + step]
+            self._label(some, logits[first : first + len(some)])
+
+    def _label(self, windows: Sequence[Roi], logits: WindowLogits) -> None:
+        """Label whole windows: their bits are then the same in each block."""
+        stacked = logits[0] if len(windows) == 1 else self._stack(logits)
+        found = np.empty((2, *stacked.shape[1:]), np.uint8)
+        self._labeller.label(stacked, (found[0], found[1]))
+        each = found.reshape(2, len(windows), -1, stacked.shape[2])
+        first = 0
+        for last in range(1, len(windows) + 1):
+            if last == len(windows) or not self._adjoin(*windows[last - 1 : last + 1]):
+                self._put(windows[first:last], each[:, first:last])
+                first = last
+
+    def _adjoin(self, left: Roi, right: Roi) -> bool:
+        """Return whether windows inside the region lie beside each other."""
+        beside = left.shift(0, left.width) == right
+        return beside and self.region.contains(left.union(right))
+
+    def _put(self, windows: Sequence[Roi], found: Labels) -> None:
+        """Copy the results (2, n, h, w) of a row of adjoining windows."""
+        whole = windows[0].union(windows[-1])
+        common = whole.intersect(self.region)
+        here = common.shift(-self.region.y, -self.region.x).slices
+        if len(windows) > 1:  # inside the region
+            size = whole.height, len(windows), windows[0].width
             for result, values in zip(self._results, found, strict=True):
-                result[here] = values[there]
+                part = result[here].reshape(size, copy=False)
+                part[...] = values.transpose(1, 0, 2)
+            return
+        there = common.shift(-whole.y, -whole.x).slices
+        for result, values in zip(self._results, found, strict=True):
+            result[here] = values[0][there]
+
+    def _stack(self, logits: WindowLogits) -> Tensor:
+        """Return the logits of some windows below each other, (K, N * h, w)."""
+        classes, height, width = logits[0].shape
+        size = (classes, len(logits) * height, width)
+        if self._stacked is None or self._stacked.shape != size:
+            self._stacked = logits[0].new_empty(size)
+        torch.cat(list(logits), 1, out=self._stacked)
+        return self._stacked
 
     def to(self, device: torch.device) -> None:
         """Do nothing: all buffers are in main memory."""
@@ -122,17 +172,6 @@ class TiledLabels:
 
     def release(self) -> None:
         """Do nothing: there are no sums."""
-
-
-def _label_each(logits: WindowLogits) -> Iterable[tuple[Labels, Labels]]:
-    """Return the labels and confidence of each window."""
-    if not isinstance(logits, Tensor) or not logits.is_cuda:
-        # a CPU reads each window where it is
-        return [labels_and_confidence(one) for one in logits]
-    # a GPU is faster with many windows
-    both = labels_and_confidence(logits.transpose(0, 1).flatten(1, 2))
-    labels, confidence = (np.split(values, len(logits)) for values in both)
-    return zip(labels, confidence, strict=True)
 
 
 class WindowMerger:
