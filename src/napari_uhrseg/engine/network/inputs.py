@@ -12,7 +12,10 @@ A view covers more than its window, in run pixels::
     +----------------------------------------+
 """
 
+import math
+import weakref
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -52,6 +55,32 @@ class PixelSource(Protocol):
         """
 
 
+class ViewBuffers:
+    """Memory of views, which is used again once no tensor refers to it.
+
+    A system clears fresh memory page by page, which takes as long as normalising.
+    There is never more memory than that of the batches that exist at once. One thread
+    gets arrays; others may drop them.
+    """
+
+    def __init__(self) -> None:
+        self._given: list[tuple[Floats, weakref.ref[Floats]]] = []
+
+    def empty(self, shape: tuple[int, ...]) -> Floats:
+        """Return an array with arbitrary values. Only tensors may share its memory."""
+        size = math.prod(shape)
+        unused = [i for i, (_, user) in enumerate(self._given) if user() is None]
+        found = next((i for i in unused if self._given[i][0].size >= size), None)
+        if found is None:
+            self._given = [pair for pair in self._given if pair[1]() is not None]
+            memory = np.empty(size, np.float32)
+        else:
+            memory, _ = self._given.pop(found)
+        array = memory[:size].reshape(shape)
+        self._given.append((memory, weakref.ref(array)))
+        return array
+
+
 def read_views(
     image: PixelSource,
     windows: Sequence[Roi],
@@ -61,6 +90,7 @@ def read_views(
     value_range: ValueRange,
     scale: float = 1.0,
     shift: tuple[int, int] = (0, 0),
+    buffers: ViewBuffers | None = None,
 ) -> Batch:
     """Return the normalised views of some windows as one batch.
 
@@ -81,6 +111,8 @@ def read_views(
         Level-0 pixels per run pixel, above 0.
     shift
         Run pixels by which views that may be off centre are moved, y and x.
+    buffers
+        Memory of earlier batches. None: fresh memory.
 
     Returns
     -------
@@ -95,12 +127,13 @@ def read_views(
     ReadError
         If pixels cannot be decoded.
     """
+    buffers = buffers or ViewBuffers()
     views, boxes = {}, {}
     for name, view in spec.views.items():
         moved = shift if view.off_centre else (0, 0)
         places = [covered_region(w, view).shift(*moved) for w in windows]
         size = input_size(windows[0], view)
-        every = np.empty((len(windows), *size, spec.channels), np.float32)
+        every = buffers.empty((len(windows), *size, spec.channels))
         for place, out in zip(places, every, strict=True):
             roi = to_level0(place, scale)
             read_view(image, roi, spec, bands, value_range, out)
@@ -202,6 +235,8 @@ def read_view(
         out[:top] = out[rows.stop :] = 0
         out[:, :left] = out[:, columns.stop :] = 0
         return
+    if inner == (height, width):
+        return
     # columns first, then whole rows, like numpy.pad, but without its copy
     across = left + np.pad(np.arange(inner[1]), (left, right), mode=spec.padding)
     down = top + np.pad(np.arange(inner[0]), (top, bottom), mode=spec.padding)
@@ -233,26 +268,54 @@ def normalize_into(
     out
         (h, w, C) float32.
     """
-    low, high = np.array(value_range, np.float64).reshape(-1, 2).T
-    mean = np.asarray(spec.mean, np.float32)
-    std = np.asarray(spec.std, np.float32)
-    span = np.where(high == low, 1, high - low)
-    factor = (1 / span).astype(np.float32) / std
-    offset = mean / std + low.astype(np.float32) * factor
-    width = out.shape[1]
-    factors, offsets = np.tile(factor, width), np.tile(offset, width)
+    channels = tuple(spec.mean), tuple(spec.std)
+    values = tuple(np.ravel(value_range).tolist())
+    factors, offsets = _row_factors(*channels, values, out.shape[1])
     # all bands of a row at once: long inner loops
     rows = out.reshape(len(out), -1, copy=False)
     if np.result_type(data, rows) == np.float32:
         # three passes have the bits of numpy's multiplication with a conversion, and
         # take half the time
         np.copyto(rows, data.reshape(rows.shape))
-        torch.from_numpy(rows).mul_(torch.from_numpy(factors))
+        torch.from_numpy(rows).mul_(factors)
     else:
-        np.multiply(data.reshape(rows.shape), factors, out=rows, casting="same_kind")
-    torch.from_numpy(rows).sub_(torch.from_numpy(offsets))
+        given = data.reshape(rows.shape)
+        np.multiply(given, factors.numpy(), out=rows, casting="same_kind")
+    torch.from_numpy(rows).sub_(offsets)
     if not valid.all():
         out[~valid] = 0
+
+
+@lru_cache(8)
+def _row_factors(
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    values: tuple[float, ...],
+    width: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what a row of values is multiplied with, and what is subtracted then.
+
+    Parameters
+    ----------
+    mean, std
+        Mean and standard deviation of each channel, C numbers each.
+    values
+        Image values that become 0 and 1, in turn; two, or two of each channel.
+    width
+        Pixels of the row.
+
+    Returns
+    -------
+    factors, offsets : (width x C,) float32
+    """
+    low, high = np.array(values, np.float64).reshape(-1, 2).T
+    centre, spread = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    span = np.where(high == low, 1, high - low)
+    factor = (1 / span).astype(np.float32) / spread
+    offset = centre / spread + low.astype(np.float32) * factor
+    return torch.from_numpy(np.tile(factor, width)), torch.from_numpy(
+        np.tile(offset, width)
+    )
 
 
 def _margins(

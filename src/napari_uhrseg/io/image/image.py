@@ -323,8 +323,8 @@ class Image:
             empty = np.zeros((*size, len(chosen)), self.dtype)
             return Pixels(empty, np.zeros(size, bool))
         most = roi.height / size[0] + 1e-3, roi.width / size[1] + 1e-3
-        fine = (i for i in self._real if np.less(self._scales[i], most).all())
-        level = max(fine, default=0)
+        scales = ((i, *self._scales[i]) for i in self._real)
+        level = max((i for i, y, x in scales if y < most[0] and x < most[1]), default=0)
         down, across = self._scales[level]
         rows = ResampleAxis(roi.y / down, roi.height / down / size[0], 0, size[0])
         columns = ResampleAxis(roi.x / across, roi.width / across / size[1], 0, size[1])

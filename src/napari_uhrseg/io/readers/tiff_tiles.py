@@ -1,6 +1,7 @@
 """Sources that read windows of TIFF pages from several threads."""
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -52,6 +53,8 @@ class RangeReader:
                 raise ValueError(NO_RANGES)
             return data
         assert self._file is not None
+        if hasattr(os, "pread"):  # not on Windows
+            return os.pread(self._file.fileno(), count, offset)
         with self._lock:
             self._file.seek(offset)
             return self._file.read(count)
