@@ -153,6 +153,19 @@ def test_a_cpu_s_threads_have_as_many_windows_as_their_cache_holds(
     assert plan.run.batch_size == batch
 
 
+@pytest.mark.parametrize(("seconds", "ahead"), [(1, 2), (0.005, 7), (0.0, 16)])
+def test_a_fast_device_has_more_batches_read_ahead(seconds, ahead):
+    profiler = fixed_profiler(seconds=seconds)
+    settings = replace(SETTINGS, batch_size=8)
+    plenty = MemoryBudget("cpu", 4096 * MB, MB)
+    plan = make_plan(blank(), CHECKPOINT, settings, plenty, make_profiler=profiler)
+    assert plan.sized.ahead == ahead
+    needed = plan.sized.need
+    tight = MemoryBudget("cpu", needed.device + needed.host - MB, MB)
+    plan = make_plan(blank(), CHECKPOINT, settings, tight, make_profiler=profiler)
+    assert plan.sized.need.within(tight)
+
+
 def test_too_small_a_budget_names_the_one_that_would_do():
     profiler = fixed_profiler(batch=lambda size: 700 * MB * size)
     make = partial(make_plan, make_profiler=profiler)

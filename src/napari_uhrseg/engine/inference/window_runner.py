@@ -17,6 +17,7 @@ A block that takes long is previewed while its windows run.
 import math
 import time
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -146,18 +147,15 @@ class WindowRunner(Runner):
     def _overlapped(
         self, items: Prefetcher[WindowBatch]
     ) -> Iterator[tuple[WindowBatch, _PendingForward | None]]:
-        """Yield each item once the next one is started, if that has been read."""
-        previous: tuple[WindowBatch, _PendingForward | None] | None = None
+        """Yield each item once the next ones are started, if they have been read."""
+        most = self.plan.sized.started if self.passes.parts > 1 else 1
+        started: deque[tuple[WindowBatch, _PendingForward | None]] = deque()
         for item in items:
-            this = item, self._start(item)
-            if previous is not None:
-                yield previous
-            previous = this
-            if self.passes.parts == 1 or not items.ready:
-                yield this
-                previous = None
-        if previous is not None:
-            yield previous
+            started.append((item, self._start(item)))
+            del item  # a batch that waits for nothing is freed
+            while started and (len(started) >= most or not items.ready):
+                yield started.popleft()
+        yield from started
 
     def _start(self, item: WindowBatch) -> _PendingForward | None:
         """Start the forward pass of an item whose windows fit one batch."""
@@ -295,7 +293,7 @@ class WindowRunner(Runner):
         self, block: BlockState, region: Roi, labels: Labels, confidence: Labels
     ) -> None:
         """Write class indices and confidence of a region as a finished block."""
-        labels = self.ids[labels]
+        self.replace_by_ids(labels)
         if block.valid is not None:
             labels[~block.valid] = 0
             confidence[~block.valid] = 0

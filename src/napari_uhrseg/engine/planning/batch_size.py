@@ -1,5 +1,6 @@
 """Choice of the largest batch, block, frame and read-ahead within the budget."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -23,11 +24,14 @@ from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import OPEN_BLOCKS, Limits, Precision, SegmentSettings
-from napari_uhrseg.units import format_bytes
+from napari_uhrseg.units import MB, format_bytes
 
 MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 16}
 PIXELS_PER_THREAD = 4 * 256**2  # fewer: overhead of calls; more: beyond the CPU cache
-READ_AHEAD = 2  # batches; of frames, one
+READ_AHEAD = 2  # batches, at least; of frames, one
+READ_AHEAD_SECONDS = 0.25  # of the device, while other threads use all cores
+READ_AHEAD_BYTES = 128 * MB
+MOST_AHEAD = 16  # batches
 MOST, LEAST = CHUNK_CACHE_BYTES
 MakeProfiler = Callable[[Checkpoint, Device, Precision, int], Profiler]
 BAND_ROWS = (1024, 512, 256, 128)  # rows of a frame that is processed in bands
@@ -63,6 +67,16 @@ class RunSize:
     need: MemoryNeed
     rows: int | None = None
     kept: int = 0
+
+    @property
+    def started(self) -> int:
+        """Return the batches whose passes have started and that have no labels yet."""
+        return started_batches(self.ahead)
+
+
+def started_batches(ahead: int) -> int:
+    """Return how many passes have started on a CPU if so many batches are read."""
+    return 3 if ahead > READ_AHEAD else 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +161,10 @@ class RunSizer:
         """
         batch, found = self._fitting_batch(wanted or self._default_batch(), scale)
         seconds = found.seconds / batch
-        for ahead, cache in ((READ_AHEAD, MOST), (READ_AHEAD, LEAST), (0, LEAST)):
+        most = self._read_ahead(found.seconds, batch)
+        for ahead, cache in (
+            (most, MOST), (READ_AHEAD, MOST), (READ_AHEAD, LEAST), (0, LEAST)
+        ):  # fmt: skip
             for chunks in range(block_chunks(seconds), 0, -1):
                 shape = replace(self._shape(chunks, scale, ahead, cache), batch=batch)
                 taken = self._need(found, shape)
@@ -158,6 +175,22 @@ class RunSizer:
                         batch, chunks, ahead, cache, seconds, taken, kept=kept
                     )
         raise AssertionError("the smallest shape fitted a moment ago")
+
+    def _read_ahead(self, seconds: float, batch: int) -> int:
+        """Return the batches to be read ahead so that a fast device does not wait.
+
+        Parameters
+        ----------
+        seconds
+            Seconds of a batch on the device.
+        batch
+            Windows of a batch.
+        """
+        spec = self.profiler.checkpoint.card.spec
+        pixels = sum(view.side**2 for view in spec.views.values())
+        room = READ_AHEAD_BYTES // (4 * batch * pixels * spec.channels)
+        wanted = math.ceil(READ_AHEAD_SECONDS / max(seconds, 1e-9))
+        return max(READ_AHEAD, min(wanted, room, MOST_AHEAD))
 
     def _fitting_batch(self, batch: int, scale: float) -> tuple[int, ForwardProfile]:
         """Return the batch, halved until it fits, and the profile of its pass."""
@@ -254,7 +287,8 @@ class RunSizer:
         return RunShape(
             ahead, cache,
             input_pixels=sum(view.side**2 for view in views),
-            side=block, stored=side, merged=OPEN_BLOCKS * block**2, waiting_batches=2,
+            side=block, stored=side, merged=OPEN_BLOCKS * block**2,
+            waiting_batches=started_batches(ahead),
         )  # fmt: skip
 
     def _frame_shape(

@@ -9,6 +9,9 @@ from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import Region, Roi, SegmentSettings
 
 MAX_SEAM = 512  # pixels; frames are a thousand and more
+# chunks along a side of a block that one process writes while it computes the next one:
+# a fast device would wait for larger ones
+MOST_CHUNKS = 4
 
 Size = tuple[int, int]
 
@@ -74,7 +77,8 @@ def _windows(
     def block_chunks(seconds: float) -> int:
         per_chunk = (STORE_CHUNK / scale / (spec.window - overlap)) ** 2 * seconds
         fitting = int((limits.block_seconds / max(per_chunk, 1e-9)) ** 0.5)
-        return max(1, min(fitting, limits.block_chunks))
+        most = limits.block_chunks
+        return max(1, min(fitting, most if shared else min(most, MOST_CHUNKS)))
 
     def waiting(chunks: int) -> int:
         return 0 if shared else grid.count_repeats(area, scale, chunks * STORE_CHUNK)[1]

@@ -100,7 +100,7 @@ def estimate_memory(
     merged = shape.merged * (classes + 1) * 4
     if on_cpu and shape.waiting_batches:
         merged += shape.waiting_batches * shape.batch * window_bytes(spec, classes)
-        batches += 1
+        batches += shape.waiting_batches - 1
     softmax = shape.side * SOFTMAX_ROWS * (4 * classes + 4) * 4
     working = forward + merged + softmax
     # label and confidence, a byte each: of the block being merged, of one being
