@@ -1,32 +1,37 @@
 """Measure what the engine costs beside the network, with a stand-in for a fast device.
 
 The stand-in computes for a given time without using a core, in two streams, and returns
-logits of two classes. Everything else is the engine's: decoding a JPEG pyramid, labels
-and confidence, and writing. Each run is a process that may use one or two cores.
+logits of two classes. A batch has 32 windows, as on a GPU. Everything else is the
+engine's: decoding a JPEG pyramid, labels and confidence, and writing. Each run is a
+process that may use one or two cores.
 
 Three tables: CPU time of each stage beside a floor (the decoder, the codecs or a copy
 in memory alone); megapixels/s of the host, and what follows for more cores; the share
 of time in which devices of several speeds compute. ``pipeline.svg``, in the working
-folder, shows the stages of the run with the slowest device.
+folder, shows the stages of the run with the slowest device. The rows are added to the
+committed tables.
 """
 
+import gc
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common import child, tiled
+from measurements import TABLES, put_rows
 from rich.console import Group
 from rich.table import Table
 
-WINDOW, BATCH, STREAMS = 256, 8, 2
+WINDOW, BATCH, STREAMS = 256, 32, 2
 STAGES = ("read", "compute", "write")
+KEYS = ("cores", "device_share")  # of a run; the share of the host's rate, 0: no delay
 COLOURS = ("#4477aa", "#ee6677", "#228833")
 
 
@@ -34,14 +39,15 @@ COLOURS = ("#4477aa", "#ee6677", "#228833")
 class Size:
     """Side of the image, rounds of each run, and speeds as shares of the host's."""
 
-    side: int = 8192
+    side: int = 12288
     stage_side: int = 4096
     rounds: int = 2
-    speeds: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 1.0)
+    speeds: tuple[float, ...] = (0.5, 0.75, 0.9, 1.0)
     picture: str = "pipeline.svg"
+    save: bool = True
 
 
-FULL, TINY = Size(), Size(1024, 1024, 1, (0.5,), "")
+FULL, TINY = Size(), Size(1024, 1024, 1, (0.5,), "", False)
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Group:
@@ -57,7 +63,48 @@ def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Group
     picture = timeline(runs[0]["spans"])
     if size.picture:
         Path(size.picture).write_text(picture)
+    if size.save:
+        put_rows(TABLES / "pipeline_stages.csv", stage_rows(stages), ["stage"])
+        put_rows(TABLES / "pipeline.csv", run_rows(hosts, runs, size), KEYS)
     return Group(_stage_table(stages), _host_table(hosts), _busy_table(runs))
+
+
+def stage_rows(stages: list[tuple[str, float, str, float]]) -> list[dict[str, object]]:
+    """Return the stages as rows of a table."""
+    names = "stage", "cpu_ms_per_megapixel", "floor", "floor_cpu_ms_per_megapixel"
+    return [dict(zip(names, _rounded(stage), strict=True)) for stage in stages]
+
+
+def run_rows(hosts: list[Any], runs: list[Any], size: Size) -> list[dict[str, object]]:
+    """Return whole runs as rows of a table.
+
+    Parameters
+    ----------
+    hosts
+        Runs with a device that takes no time, on one core and on two.
+    runs
+        Runs on two cores with devices of the size's speeds.
+    size
+        Size of the measurement.
+    """
+    cores, shares = (1, 2, *[2] * len(runs)), (0.0, 0.0, *size.speeds)
+    return [
+        {
+            "cores": core,
+            "device_share": share,
+            "device_megapixels_per_s": _rounded([one["speed"]])[0],
+            "megapixels_per_s": _rounded([one["rate"]])[0],
+            "cpu_ms_per_megapixel": _rounded([one["cpu"]])[0],
+            "busy_share": round(one["busy"], 3) if share else None,
+            "busiest_thread": one["busiest"][0],
+            "busiest_cpu_ms_per_megapixel": _rounded(one["busiest"])[1],
+        }
+        for core, share, one in zip(cores, shares, [*hosts, *runs], strict=True)
+    ]
+
+
+def _rounded(values: Sequence[Any]) -> list[Any]:
+    return [round(v, 1) if isinstance(v, float) else v for v in values]
 
 
 def _best(file: Path, cores: int, speed: float, rounds: int) -> Any:
@@ -89,7 +136,7 @@ def _host_table(hosts: list[Any]) -> Table:
         table.add_row(str(cores), *row)
     name, cost = hosts[0]["busiest"]
     for cores in (8, 16, 32):
-        rate = one / (serial + (1 - serial) / cores)
+        rate = min(one / (serial + (1 - serial) / cores), 1000 / max(cost, 1e-9))
         limit = f"{name} alone: at most {1000 / max(cost, 1e-9):.0f} megapixels/s"
         table.add_row(f"{cores} (computed)", f"{rate:.0f}", "as above", limit)
     return table
@@ -120,15 +167,37 @@ def timeline(spans: list[tuple[str, float, float]]) -> str:
     ]
     for i, (stage, colour) in enumerate(zip(STAGES, COLOURS, strict=True)):
         parts.append(f'<text x="8" y="{36 + 40 * i}">{stage}</text>')
-        for name, start, stop in spans:
-            if name == stage:
-                x, width = 80 + 800 * start / end, 800 * (stop - start) / end
-                parts.append(
-                    f'<rect x="{x:.2f}" y="{18 + 40 * i}" width="{width:.2f}" '
-                    f'height="26" fill="{colour}"/>'
-                )
+        for start, stop in _joined(spans, stage, end / 2000):
+            x, width = 80 + 800 * start / end, 800 * (stop - start) / end
+            parts.append(
+                f'<rect x="{x:.2f}" y="{18 + 40 * i}" width="{width:.2f}" '
+                f'height="26" fill="{colour}"/>'
+            )
     parts.append(f'<text x="80" y="142">0 s</text><text x="850" y="142">{end:.2f} s')
     return "\n".join([*parts, "</text></svg>", ""])
+
+
+def _joined(
+    spans: list[tuple[str, float, float]], stage: str, gap: float
+) -> list[tuple[float, float]]:
+    """Return begin and end of a stage's times, joined over gaps that nobody can see.
+
+    Parameters
+    ----------
+    spans
+        Stage, begin and end in seconds.
+    stage
+        The stage.
+    gap
+        Seconds between two times that are joined, at most.
+    """
+    found: list[tuple[float, float]] = []
+    for start, stop in sorted((a, b) for name, a, b in spans if name == stage):
+        if found and start - found[-1][1] <= gap:
+            found[-1] = found[-1][0], max(found[-1][1], stop)
+        else:
+            found.append((start, stop))
+    return found
 
 
 def main(what: str, file: str, *numbers: str) -> None:
@@ -176,14 +245,17 @@ def measure_run(file: Path, speed: float) -> dict[str, Any]:
         precision="fp32", threads=STREAMS, batch_size=BATCH, overlap=0, scale=1
     )
     CHUNK_CACHE.clear()
+    gc.freeze()  # as few objects to scan as in a run from the command line
     with recorded_store(image, checkpoint, spans) as store:
         events = segment(image, checkpoint, store, settings)
         next(events)  # the plan
         spans.clear()
         before = thread_seconds()
         start, cpu = time.perf_counter(), time.process_time()
+        seen = 0.0
         for _ in events:
-            threads |= thread_seconds()
+            if time.perf_counter() - seen > 0.2:
+                threads, seen = threads | thread_seconds(), time.perf_counter()
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     megapixels = image.shape[0] * image.shape[1] / 1e6
     used = {k: v - before.get(k, 0.0) for k, v in threads.items()}

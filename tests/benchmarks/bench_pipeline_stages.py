@@ -1,6 +1,7 @@
 """Stages of ``bench_pipeline`` in one thread, each beside a floor."""
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from napari_uhrseg.engine.tiling.confidence import labels_and_confidence
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.engine.tiling.window_merge import (
     SumMemory,
+    TiledLabels,
     WindowMerger,
     window_weights,
 )
@@ -92,16 +94,15 @@ def _reading(image: Image, file: Path, rounds: int) -> Iterator[Row]:
 
 def _labelling(logits: torch.Tensor, rounds: int) -> Iterator[Row]:
     there, megapixels = torch.empty_like(logits), BLOCK**2 / 1e6
-    windows = [
-        logits[:, y : y + WINDOW, x : x + WINDOW]
-        for y in range(0, BLOCK, WINDOW)
-        for x in range(0, BLOCK, WINDOW)
-    ]
+    corners = list(product(range(0, BLOCK, WINDOW), repeat=2))
+    windows = [logits[:, y : y + WINDOW, x : x + WINDOW] for y, x in corners]
     floor = cpu_ms(lambda: there.copy_(logits), megapixels, rounds)
 
+    tiles = [Roi(y, x, WINDOW, WINDOW) for y, x in corners]
+    tiled = TiledLabels(Roi(0, 0, BLOCK, BLOCK))
+
     def label() -> None:
-        for window in windows:
-            labels_and_confidence(window)
+        tiled.add(tiles, windows)
 
     name = f"labels of {CLASSES} classes"
     yield name, cpu_ms(label, megapixels, rounds), "copy of logits", floor

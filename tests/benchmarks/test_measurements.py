@@ -13,6 +13,8 @@ KEYS = {
     "method_scores": ("data", "method", "seed", "steps_factor"),
     "method_class_scores": ("data", "method", "seed", "steps_factor", "class"),
     "method_speed": ("method",),
+    "pipeline": ("cores", "device_share"),
+    "pipeline_stages": ("stage",),
     "pixel_features": ("ground", "features", "classifier", "dabs", "seed"),
     "quick_classifier": ("ground", "method", "seed", "round"),
     "stroke_tools": ("ground", "tools", "seed"),
