@@ -61,11 +61,16 @@ def _write(
 
 
 def make_scenes(folder: Path, seeds: list[int], size: int) -> None:
-    """Write training scenes: folder/images/SEED.tif and folder/masks/SEED.tif."""
+    """Write training scenes: folder/images/SEED.tif and folder/masks/SEED.tif.
+
+    ``folder/classes.txt`` names the classes of the masks for `train --classes`.
+    """
     if SAMPLE_SEED in seeds:
         raise SystemExit(f"seed {SAMPLE_SEED} is reserved for the sample scene")
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "masks").mkdir(parents=True, exist_ok=True)
+    lines = [f"{c.id} {c.name} {c.color}\n" for c in CLASSES]
+    (folder / "classes.txt").write_text("".join(lines), encoding="utf-8")
     for seed in seeds:
         rgb, labels = World(seed, (size, size)).render(0, 0, size, size)
         write_image(folder / "images" / f"{seed}.tif", rgb)

@@ -185,6 +185,9 @@ def test_training_scenes(tmp_path: Path) -> None:
             np.testing.assert_array_equal(file.read(1), labels)
         with rasterio.open(tmp_path / "images" / f"{seed}.tif") as file:
             assert file.count == 3
+    names = (tmp_path / "classes.txt").read_text(encoding="utf-8").splitlines()
+    assert names[2] == "3 lake #1565c0"
+    assert len(names) == len(CLASSES)
     with pytest.raises(SystemExit, match="reserved for the sample scene"):
         script.make_scenes(tmp_path, [script.SAMPLE_SEED], 600)
 
