@@ -1,5 +1,7 @@
 """Class shares of annotation regions, read back by pyogrio and by the importer."""
 
+import json
+
 import numpy as np
 import pyogrio
 import pytest
@@ -62,6 +64,22 @@ def test_regions_have_names_locks_counts_and_shares(store, tmp_path, suffix):
         found.features[1].region.polygons[0].holes[0], HOLE, atol=1e-6
     )
     assert found.guess == ""
+
+
+def test_pixels_are_annotations_of_qupath(tmp_path):
+    about = FakeImage((40, 60), pixel_size=(0.5, 0.5))
+    path = tmp_path / "regions.geojson"
+    with LabelStore.create(tmp_path / "labels.zarr", about, LEGEND) as store:
+        store.prediction[0][:, :15] = 1
+        list(write_annotation_shares(store, REGIONS[:1], path))
+    (feature,) = json.loads(path.read_text())["features"]
+    found = feature["properties"]
+    # QuPath's PathObject: type, name, lock, and measurements as an object of numbers
+    assert (found["objectType"], found["name"], found["isLocked"]) == (
+        "annotation", "a", True,
+    )  # fmt: skip
+    assert found["measurements"]["share_road"] == 1
+    assert all(isinstance(v, int | float) for v in found["measurements"].values())
 
 
 def test_labels_of_a_clean_up_are_counted_instead(store, tmp_path):

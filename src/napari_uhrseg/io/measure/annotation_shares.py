@@ -3,7 +3,8 @@
 The file has a feature for each region, with the fields ``name``, ``locked``,
 ``corrected`` (number of its corrected pixels) and the columns of `region_shares`. The
 coordinates are in the coordinate system of the image; without one, they are pixels, in
-a GeoPackage with y negative downwards. The importer of polygons reads both.
+a GeoPackage with y negative downwards. The importer of polygons reads both. GeoJSON in
+pixels has the values as measurements of QuPath, too.
 """
 
 import json
@@ -153,7 +154,7 @@ def _write_geojson(
                     [ring.tolist() for ring in rings] for rings in _rings(region, place)
                 ],
             },
-            "properties": own,
+            "properties": own if on_map else {**own, **_annotation(own)},
         }
         for region, own in zip(regions, fields, strict=True)
     ]
@@ -163,6 +164,16 @@ def _write_geojson(
         "features": features,
     }
     path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def _annotation(fields: Fields) -> dict[str, Any]:
+    """Return the members of an annotation of QuPath, with its measurements."""
+    numbers = {k: v for k, v in fields.items() if not isinstance(v, str | bool)}
+    return {
+        "objectType": "annotation",
+        "isLocked": fields["locked"],
+        "measurements": numbers,
+    }
 
 
 def _write_geopackage(
