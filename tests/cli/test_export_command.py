@@ -319,7 +319,7 @@ def test_export_interrupted_leaves_no_file(store, tmp_path):
     assert "progress" in process.stdout.readline()
     assert list(out.iterdir()) != []
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate("\n", timeout=60)
+    _, said = process.communicate("\n", timeout=600)
     assert process.returncode == 130
     assert "Nothing was written" in said
     assert list(out.iterdir()) == []

@@ -212,7 +212,7 @@ def interrupted(*command: object) -> tuple[int, str]:
         if '"block_done"' in line:
             break
     os.killpg(run.pid, signal.SIGINT)
-    _, said = run.communicate("\n", timeout=60)
+    _, said = run.communicate("\n", timeout=600)
     return run.returncode, said
 
 

@@ -57,7 +57,7 @@ def test_prefetcher_thread_has_one_torch_thread() -> None:
     try:
         made = threading.Event()
         ahead = Prefetcher(
-            torch.get_num_threads() for _ in range(3) if made.wait(timeout=60)
+            torch.get_num_threads() for _ in range(3) if made.wait(timeout=600)
         )
         made.set()
         assert (torch.get_num_threads(), threads()) == (2, [2])

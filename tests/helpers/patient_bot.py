@@ -5,7 +5,7 @@ from typing import Any
 
 from pytestqt.qtbot import QtBot
 
-WAIT_MS = 120_000
+WAIT_MS = 600_000
 
 
 class PatientBot(QtBot):

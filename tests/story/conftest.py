@@ -41,7 +41,7 @@ def open_window(make_napari_viewer) -> Iterator[Callable[[], tuple[Any, Panel]]]
     yield open_one
     for panel in panels:
         panel.stop()
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_correction_continues_after_the_window_was_closed(
     camera = tuple(viewer.scene.camera.center), viewer.scene.camera.zoom
     viewer.close()  # Correct is still on
     qtbot.wait(50)
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
     del viewer, panel, user, ground
 
     viewer, panel = open_window()

@@ -89,7 +89,7 @@ def panel(viewer):
     yield panel
     open_gates()
     panel.stop()
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
     if not isinstance(viewer, Viewer):  # a window may have deleted it
         panel.close()
 

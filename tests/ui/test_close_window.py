@@ -28,7 +28,7 @@ def test_closing_window_ends_run(viewer, ready, qtbot, tmp_path):
     )
     viewer.close()
     qtbot.wait(100)
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
     LabelStore.open(tmp_path / "labels.zarr", write=True).close()
 
 
@@ -55,7 +55,7 @@ def test_closing_window_keeps_finished_strokes(
         mouse.press((200, 300), (200, 400))
     viewer.close()
     qtbot.wait(100)
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
     with LabelStore.open(path, write=True) as store, Corrections.open(store) as again:
         assert (store.correction[0][300, 300:400] == 2).all()
         assert sum(again.counts().values()) == (store.correction[0][:] != 0).sum()

@@ -23,7 +23,7 @@ def viewer(make_napari_viewer):
     panel = docked_panel(viewer)
     if panel is not None:
         panel.stop()
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
 
 
 def docks_in(viewer):
@@ -77,7 +77,7 @@ def test_new_panel_adopts_labels_of_closed_panel(
     layer = before.segment.view.layer
     qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=10_000)  # confidence too
     viewer.window.remove_dock_widget(before)
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
 
     _, panel = viewer.window.add_plugin_dock_widget("napari-uhrseg", "Segment")
     view = panel.segment.view

@@ -122,7 +122,7 @@ def test_closing_dock_ends_run_and_unlocks_store(viewer, ready, qtbot, tmp_path)
     ready.segment.bar.start.click()
     qtbot.waitUntil(lambda: bool(labels_in(viewer)), timeout=30_000)
     viewer.window.remove_dock_widget(ready)
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
     LabelStore.open(tmp_path / "labels.zarr", write=True).close()
 
 

@@ -118,7 +118,7 @@ def test_reader_opens_label_store_in_panel(make_napari_viewer, tmp_path, qtbot):
     qtbot.waitUntil(lambda: panel.segment.view.store.path.name == "a.zarr")
     assert not any("zarr" in x.name for x in viewer.layers)
     panel.stop()
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
 
 
 def test_reader_leaves_stacks_to_napari():

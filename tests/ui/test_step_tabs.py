@@ -86,7 +86,7 @@ def test_canvas_keeps_most_of_small_window(viewer, qtbot):
         assert window.tabifiedDockWidgets(dock) == []
     finally:
         panel.stop()
-        assert QThreadPool.globalInstance().waitForDone(120_000)
+        assert QThreadPool.globalInstance().waitForDone(600_000)
 
 
 @pytest.mark.slow

@@ -90,8 +90,8 @@ def test_the_next_pass_begins_before_the_last_is_waited_for():
 
     with ParallelForward(forward, 2, 2) as passes:
         answer = passes.start(batch(2))
-        assert begun.acquire(timeout=20)
-        assert begun.acquire(timeout=20)  # both parts, and nobody waits for them
+        assert begun.acquire(timeout=300)
+        assert begun.acquire(timeout=300)  # both parts, and nobody waits for them
         go_on.set()
         assert [int(one) for one in answer()] == [0, 1]
 

@@ -289,7 +289,7 @@ def test_damaged_corrections_are_reported(store):
 def test_of_two_makers_of_one_store_one_is_refused(tmp_path, monkeypatch):
     """The other run makes the store after this one has found the path free."""
     path, write = tmp_path / "a.zarr", disk_layout.ome_metadata.write_empty_store
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=300)
 
     def slow(*args):
         write(*args)

@@ -92,7 +92,7 @@ def test_a_comparison_is_given_up_where_other_labels_are_shown(two, checkpoints)
     two.show(1)
     assert not part.comparison.running
     FORWARD.open()
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
     QApplication.processEvents()
     assert part.comparison.layer is None
     two.show(0)

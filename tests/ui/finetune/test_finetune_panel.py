@@ -303,7 +303,7 @@ def test_cancel_before_anything_is_better_leaves_nothing(viewer, corrected, qtbo
     part.bar.start.click()
     qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
     viewer.window.remove_dock_widget(corrected)  # ends the training too
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
 
 
 @pytest.mark.slow
@@ -523,7 +523,7 @@ def test_closing_the_window_loses_nothing_that_was_learnt(
 ):
     said = learnt.finetune.result.message.text()
     viewer.window.remove_dock_widget(learnt)
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
     viewer.layers.clear()
     again = Panel(viewer)
     viewer.window.add_dock_widget(again)
@@ -536,7 +536,7 @@ def test_closing_the_window_loses_nothing_that_was_learnt(
     again.finetune.result.discard.click()
     assert not list(tmp_path.rglob(".finetune"))
     again.stop()
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
 
 
 @pytest.mark.gui
@@ -551,7 +551,7 @@ def test_closing_the_window_during_a_training_leaves_nothing_unfinished(
     qtbot.waitUntil(lambda: len(part.plot.losses) > 1, timeout=60_000)
     viewer.close()
     qtbot.wait(100)
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
     assert parent.read_bytes() == original
     left = [file.name for file in tmp_path.rglob("*") if file.is_file()]
     assert not [n for n in left if n.endswith((".state", ".part", ".partial", ".new"))]

@@ -101,7 +101,7 @@ def test_image_that_cannot_be_opened_replaces_none(opened, panel, viewer, file, 
     (file.folder / "labels/red.tif.labels.zarr/zarr.json").write_text("{")
     with qtbot.waitSignal(panel.project.imageWanted):
         panel.project.step(-1)
-    assert QThreadPool.globalInstance().waitForDone(20_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
     qtbot.wait(50)
     assert images(viewer) == {"blue.tif"}
 

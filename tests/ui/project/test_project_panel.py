@@ -115,7 +115,7 @@ def test_change_of_one_project_is_not_shown_in_another(panel, file, qtbot, tmp_p
 
 def settle(qtbot) -> None:
     """Wait until all workers have ended, and their callbacks have run."""
-    assert QThreadPool.globalInstance().waitForDone(20_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
     qtbot.wait(50)
 
 

@@ -16,7 +16,7 @@ def workers(qtbot):
     workers = Workers()
     yield workers
     workers.close()
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert QThreadPool.globalInstance().waitForDone(600_000)
 
 
 def test_worker_callbacks_run_on_qt_thread_in_order(workers, qtbot):
@@ -126,7 +126,7 @@ def test_workers_close_stops_callbacks(workers, qtbot):
     workers.call(gate.wait, returned=heard.append, finished=lambda: heard.append("f"))
     workers.close()
     gate.set()
-    QThreadPool.globalInstance().waitForDone(120_000)
+    QThreadPool.globalInstance().waitForDone(600_000)
     qtbot.wait(50)
     assert heard == []
 
