@@ -166,6 +166,14 @@ def test_a_fast_device_has_more_batches_read_ahead(seconds, ahead):
     assert plan.sized.need.within(tight)
 
 
+@pytest.mark.parametrize(("shared", "chunks"), [(False, 4), (True, 8)])
+def test_a_fast_device_has_small_blocks_unless_a_cluster_shares_them(shared, chunks):
+    make = partial(make_plan, make_profiler=fixed_profiler(seconds=0.0))
+    plenty = MemoryBudget("cpu", 16384 * MB, MB)
+    plan = make(blank(), CHECKPOINT, SETTINGS, plenty, shared=shared)
+    assert plan.block_chunks == chunks
+
+
 def test_too_small_a_budget_names_the_one_that_would_do():
     profiler = fixed_profiler(batch=lambda size: 700 * MB * size)
     make = partial(make_plan, make_profiler=profiler)
