@@ -20,7 +20,8 @@ GUIDES = [DOCS / "get-started.md", *sorted(DOCS.glob("tutorials/*.md")),
           *sorted(DOCS.glob("how-to/*.md")), DOCS / "concepts.md",
           DOCS / "troubleshooting.md"]  # fmt: skip
 NAPARI = {
-    "Add", "File", "Open Sample", "Plugins", "Preferences", "Save Selected Layers",
+    "Add", "File", "Open Sample", "Plugins", "Preferences", "Save Screenshot…",
+    "Save Selected Layers",
     "Remember this choice for files with a .svs extension", "UHR segmentation",
     "napari-uhrseg",
 }  # fmt: skip
