@@ -26,7 +26,7 @@ def test_conda_recipe_has_the_same_requirements():
         limits = re.sub(r"^[\w.-]+(\[.*\])?", "", requirement)
         needed.add((CONDA_NAMES.get(name, name).replace("-", "_"), limits))
     found = {(name.replace("-", "_"), *limits) for name, *limits in listed}
-    needed |= {("python", PROJECT["requires-python"]), ("pyqt", ">=5.15")}
+    needed |= {("python", PROJECT["requires-python"]), ("pyqt", ">=6")}
     assert found == needed
 
 
