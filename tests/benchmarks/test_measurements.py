@@ -20,6 +20,7 @@ KEYS = {
     "stroke_tools": ("ground", "tools", "seed"),
     "simulated_user": ("ground", "method", "seed", "round"),
     "simulated_user_classes": ("ground", "method", "seed", "round", "class"),
+    "tool_events": ("tool",),
     "two_minutes": ("ground", "code", "cpu_limit", "window", "seed"),
 }
 RATIOS = {

@@ -1,5 +1,7 @@
 """Painting with the mouse on a store that napari alone could not paint on."""
 
+import threading
+
 import numpy as np
 import pytest
 from napari import Viewer
@@ -264,6 +266,37 @@ def test_fill_covers_what_it_filled_and_says_that_it_stopped_at_the_border(bench
     hole = bench.area.area.roi
     assert (bench.corrected(Roi(hole.y, hole.x, 50, 50)) != 0).all()
     assert (bench.corrected(Roi(hole.bottom, hole.x, 50, 50)) == 0).all()
+
+
+def begin_slow_fill(bench, class_id):
+    """Click with the bucket while the writer is busy; the fill waits for it."""
+    bench.layer.mode, bench.layer.selected_label = "fill", class_id
+    free = threading.Event()
+    bench.writer.submit(free.wait)
+    bench.mouse.click((3000, 3000))
+    assert bench.layer.stroking
+    return free
+
+
+def test_fill_leaves_pixels_that_were_painted_meanwhile(bench):
+    free = begin_slow_fill(bench, 3)
+    bench.mouse.click((2900, 2900))  # in the same region: one fill
+    bench.layer.mode, bench.layer.selected_label = "paint", 2
+    bench.mouse.drag((3000, 3000), (3000, 3030))
+    free.set()
+    bench.settle()
+    bench.settle()
+    assert (bench.corrected(Roi(2995, 3000, 10, 30)) == 2).all()
+    assert (bench.corrected(Roi(2900, 2900, 50, 50)) == 3).all()
+    assert not bench.layer.stroking
+
+
+def test_fill_is_discarded_when_painting_ends(bench):
+    free = begin_slow_fill(bench, 3)
+    bench.area.stop()
+    free.set()
+    bench.settle()
+    assert not bench.corrections.counts()
 
 
 @pytest.mark.gui

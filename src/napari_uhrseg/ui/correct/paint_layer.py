@@ -247,7 +247,7 @@ class PaintLayer(LabelsLayer):
             if self._is_fillable(fill):
                 self._submit(
                     _connected, self.data.copy(), fill[:2], self.contiguous,
-                    then=partial(self._end_fill, fill),
+                    then=partial(self._end_fill, fill, int(self.data[fill[:2]])),
                     failed=partial(self._lose_fill, fill),
                 )  # fmt: skip
                 return
@@ -262,14 +262,23 @@ class PaintLayer(LabelsLayer):
         kept = self.preserve_labels and label != 0
         return not kept or int(self.data[y, x]) in (0, label)
 
-    def _end_fill(self, fill: Fill, found: Region) -> None:
-        """Fill the found pixels, except those that were painted meanwhile."""
+    def _end_fill(self, fill: Fill, before: int, found: Region) -> None:
+        """Fill the found pixels, except those that were painted meanwhile.
+
+        Parameters
+        ----------
+        fill
+            The fill that has begun.
+        before
+            Class of its pixels at the beginning.
+        found
+            Its pixels.
+        """
         if not self._fills or self._fills[0] is not fill:
             return  # cancelled
-        y, x, label = fill
-        box, mask = found
+        label, (box, mask) = fill[2], found
         here = self.data[box.slices]
-        mask &= here == self.data[y, x]
+        mask &= here == before
         here[mask] = label
         self.redraw()
         self._mean(box, mask, label, ended=False)
