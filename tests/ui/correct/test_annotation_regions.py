@@ -14,6 +14,7 @@ from napari_uhrseg.types import Block, Roi
 from napari_uhrseg.ui.correct.panel import CorrectPanel
 from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
 from napari_uhrseg.ui.layers.viewport import REGIONS, selected_shapes
+from napari_uhrseg.ui.segment.output import RegionPicker
 from napari_uhrseg.ui.workers.worker import Workers
 
 SHAPE = (100, 120)
@@ -103,3 +104,22 @@ def test_regions_return_with_their_labels(correct, viewer, qtbot):
     part.remove.click()
     qtbot.waitUntil(lambda: len(read_regions(correct.store.path)) == 1)
     assert row(part, 0)[0] == "Region 2"
+
+
+def test_changed_regions_stay_the_place_of_a_run(correct, viewer, qtbot):
+    part, picker = keep(correct, viewer, qtbot), RegionPicker(viewer)
+    qtbot.addWidget(picker)
+    picker.setCurrentIndex(picker.findText("Shape in Regions"))
+    part.tree.topLevelItem(0).setText(0, "Lake")
+    qtbot.waitUntil(lambda: read_regions(correct.store.path)[0].name == "Lake")
+    assert picker.currentData() is viewer.layers["Regions"]
+    # without regions it is the whole image, also when others are drawn later
+    part.tree.setCurrentItem(part.tree.topLevelItem(0))
+    part.remove.click()
+    part.tree.setCurrentItem(part.tree.topLevelItem(0))
+    part.remove.click()
+    assert picker.currentText() == "Whole image"
+    qtbot.wait(1)
+    viewer.add_shapes([SQUARE], shape_type="polygon", name="Regions")
+    assert picker.currentText() == "Whole image"
+    picker.stop()

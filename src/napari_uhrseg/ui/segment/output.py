@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -46,6 +46,11 @@ class RegionPicker(QComboBox):
         )
         self.addItem("Whole image", WHOLE)
         self.addItem("Current view", VIEW)
+        self._removed = ""  # name of the chosen layer, which was removed just now
+        self._forget = QTimer(self)
+        self._forget.setSingleShot(True)
+        self._forget.setInterval(0)
+        self._forget.timeout.connect(self._forget_removed)
         self._list_shapes()
         layers = viewer.layers.events
         self._events = (layers.inserted, layers.removed, layers.renamed)
@@ -96,11 +101,28 @@ class RegionPicker(QComboBox):
             self.addItem(f"Shape in {layer.name}", layer)
             layer.events.data.connect(self._drawn)
             layer.events.name.connect(self._list_shapes)
-        rows = [i for i in range(self.count()) if self.itemData(i) == before]
-        self.setCurrentIndex(rows[0] if rows else 0)
+        row = self._row_of(before)
+        if row is None:
+            self._removed = before.name
+            self._forget.start()
+        self.setCurrentIndex(row or 0)
         self.blockSignals(False)
-        if not rows:
+        if self.currentData() is not before:
             self.changed.emit()
+
+    def _row_of(self, choice: Any) -> int | None:
+        """Return the row of a choice, or of the layer that replaces a removed one."""
+        rows = range(self.count())
+        if self._removed:
+            names = [getattr(self.itemData(i), "name", "") for i in rows]
+            if self._removed in names:
+                found, self._removed = names.index(self._removed), ""
+                return found
+        return next((i for i in rows if self.itemData(i) == choice), None)
+
+    def _forget_removed(self) -> None:
+        """Do not choose a layer of this name that is added later."""
+        self._removed = ""
 
     def _drawn(self, event: Any) -> None:
         if event.source is self.currentData():
