@@ -107,7 +107,7 @@ class RegionPicker(QComboBox):
             self._forget.start()
         self.setCurrentIndex(row or 0)
         self.blockSignals(False)
-        if self.currentData() is not before:
+        if self.currentData() != before:
             self.changed.emit()
 
     def _row_of(self, choice: Any) -> int | None:
