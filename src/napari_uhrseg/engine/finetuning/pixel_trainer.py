@@ -155,6 +155,8 @@ class PixelTrainer:
     def predict(self, region: Roi) -> tuple[Labels, Labels]:
         """Return the labels of a region, which are those of a run.
 
+        Rounding decides where two classes are equally likely, and may differ.
+
         Parameters
         ----------
         region
