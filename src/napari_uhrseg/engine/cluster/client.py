@@ -345,8 +345,7 @@ def check_workers(client: "Client", spec: RunSpec) -> dict[str, WorkerInfo]:
         client.wait_for_workers(1, timeout=FIRST_WORKER_TIMEOUT_S)
     except (NoneThere, TimeoutError) as error:
         raise ClusterError(
-            "No worker joined the scheduler in "
-            f"{formatted(FIRST_WORKER_TIMEOUT_S, '.0f')} seconds.",
+            f"No worker joined in {formatted(FIRST_WORKER_TIMEOUT_S, '.0f')} seconds.",
             "Start some: CUDA_VISIBLE_DEVICES=0 dask worker ADDRESS --nthreads 1.",
         ) from error
     found = client.run(worker.worker_info, spec, on_error="return")

@@ -325,11 +325,9 @@ class AreasPanel(QWidget):
         store = self._shown.store
         if store is not None:
             self._workers.call(
-                read_polygon_file,
-                path,
-                store,
+                read_polygon_file, path, store,
                 returned=lambda found: self._add_regions(path, found),
-            )
+            )  # fmt: skip
 
     def _add_regions(self, path: Path, found: "ImportedPolygons") -> None:
         layer = self._shown.layer
