@@ -67,7 +67,11 @@ class ViewBuffers:
         self._given: list[tuple[Floats, weakref.ref[Floats]]] = []
 
     def empty(self, shape: tuple[int, ...]) -> Floats:
-        """Return an array with arbitrary values. Only tensors may share its memory."""
+        """Return a float32 array with arbitrary values.
+
+        Its memory is used again when the array and all tensors made from it are gone;
+        numpy's slices of it do not keep it.
+        """
         size = math.prod(shape)
         unused = [i for i, (_, user) in enumerate(self._given) if user() is None]
         found = next((i for i in unused if self._given[i][0].size >= size), None)
