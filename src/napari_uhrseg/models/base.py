@@ -1,7 +1,7 @@
 """Interface of the methods: `Segmenter`, and its input `Batch`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -61,15 +61,6 @@ class Batch:
             {k: change(v) for k, v in self.boxes.items()},
             *(None if t is None else change(t) for t in targets),
         )
-
-
-def concatenate_batches(batches: Sequence[Batch]) -> Batch:
-    """Return one batch of all samples, without targets; a single batch unchanged."""
-    if len(batches) == 1:
-        return batches[0]
-    views = {k: torch.cat([b.views[k] for b in batches]) for k in batches[0].views}
-    boxes = {k: torch.cat([b.boxes[k] for b in batches]) for k in batches[0].boxes}
-    return Batch(views, boxes)
 
 
 class Segmenter(nn.Module, ABC):

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.network.inputs import ViewBuffers, read_views
+from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.types import InputSpec, Roi, View
 
@@ -66,15 +65,3 @@ def test_a_window_does_not_depend_on_its_neighbours_in_the_batch():
         np.testing.assert_array_equal(
             views(image, [window], spec(64, 48, 32))[0][0], one
         )
-
-
-def test_memory_of_views_is_used_again_once_nothing_refers_to_it():
-    buffers = ViewBuffers()
-    first = torch.from_numpy(buffers.empty((2, 3, 4)))
-    place, part = first.data_ptr(), first[1]
-    del first
-    assert torch.from_numpy(buffers.empty((2, 3, 4))).data_ptr() != place
-    del part
-    smaller = torch.from_numpy(buffers.empty((1, 3, 4)))
-    assert smaller.data_ptr() == place
-    assert smaller.shape == (1, 3, 4)

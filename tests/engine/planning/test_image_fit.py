@@ -13,7 +13,7 @@ from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
-from napari_uhrseg.engine.network.inputs import normalize_into
+from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.planning.image_fit import fit_bands
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.errors import PlanError
@@ -21,7 +21,7 @@ from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Band
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.types import PER_BAND, Card, Run, SegmentSettings
+from napari_uhrseg.types import PER_BAND, Card, Roi, Run, SegmentSettings, View
 
 BUDGET = MemoryBudget("cpu", 1 << 30, 1 << 30)
 ONE = SegmentSettings(device="cpu", precision="fp32", threads=1)
@@ -130,10 +130,14 @@ def test_value_range_of_each_band_is_planned_and_applied():
     assert plan.run.value_range == values
     assert Run.from_dict(json.loads(json.dumps(plan.run.to_dict()))) == plan.run
     spec = replace(ToyNet().spec, mean=(0.0,) * 3, std=(1.0,) * 3)
-    data = np.array([[[50, 20, 9]]], np.uint16)
-    out = np.zeros((1, 1, 3), np.float32)
-    normalize_into(data, np.ones((1, 1), bool), spec, values, out)
-    np.testing.assert_allclose(out[0, 0], (0.5, 0.5, 1.0), atol=1e-6)
+    spec = replace(spec, views={"local": View(4, 4)}, window=4)
+    data = np.full((4, 4, 3), (50, 20, 9), np.uint16)
+    pixels = image_from_array(data, name="i", rgb=True)
+    batch = read_views(
+        pixels, [Roi(0, 0, 4, 4)], spec, bands=(0, 1, 2), value_range=values
+    )
+    found = batch.views["local"][0, :, 0, 0]
+    np.testing.assert_allclose(found, (0.5, 0.5, 1.0), atol=1e-6)
 
 
 def test_each_band_gets_the_range_of_its_own_values():

@@ -44,6 +44,7 @@ from napari_uhrseg.engine.inference.runner import (
     read_block,
 )
 from napari_uhrseg.engine.network.device import inference_mode, is_out_of_memory
+from napari_uhrseg.engine.network.pixel_batch import PixelBatch
 from napari_uhrseg.engine.network.profiling import release_memory
 from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.confidence import labels_and_confidence
@@ -58,7 +59,6 @@ from napari_uhrseg.engine.tiling.frame_seams import (
 )
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
-from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import BoolMask, Labels, Roi
 from napari_uhrseg.units import formatted
 
@@ -80,7 +80,7 @@ class FrameInput:
     """
 
     frame: Frame
-    batch: Batch | None = None
+    batch: PixelBatch | None = None
     valid: BoolMask | None = None
     error: str = ""
 
@@ -202,7 +202,7 @@ class FrameRunner(Runner):
             yield self._preview(item, logits)
         self.borders[item.frame] = FrameBorders.cut(logits, self.grid.overlap)
 
-    def _logits_of(self, frame: Frame, batch: Batch) -> FrameLogits:
+    def _logits_of(self, frame: Frame, batch: PixelBatch) -> FrameLogits:
         """Return the (K, h, w) logits of the pixels that a frame labels."""
         whole, labelled = self.grid.input_roi(frame), self.grid.labelled(frame)
         try:
@@ -216,11 +216,12 @@ class FrameRunner(Runner):
             maps[0], self.grid.input_shape, labelled.shift(-whole.y, -whole.x)
         )
 
-    def _in_bands(self, batch: Batch) -> Tensor:
+    def _in_bands(self, batch: PixelBatch) -> Tensor:
         """Return logits computed in bands of rows, before they are enlarged."""
         assert self.rows is not None
         with inference_mode(self.device, self.plan.run.precision):
-            found = self.model.forward_banded(batch, self.rows)
+            inputs = batch.normalized(torch.device("cpu"), self._buffers)
+            found = self.model.forward_banded(inputs, self.rows)
             return found.float()
 
     def _use_less(self, error: BaseException) -> RetriedWithLess:

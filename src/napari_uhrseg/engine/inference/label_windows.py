@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.network.device import inference_mode
+from napari_uhrseg.engine.network.parallel_forward import AnyBatch
 from napari_uhrseg.engine.prefetch import DEPTH, Prefetcher
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.engine.tiling.window_merge import (
@@ -172,7 +173,7 @@ def forward_padded(model: Segmenter, batch: Batch, settings: TilingSettings) -> 
         return logits[: len(batch)]
 
 
-def pad_batch(batch: Batch, size: int, first: int, count: int) -> Batch:
+def pad_batch(batch: AnyBatch, size: int, first: int, count: int) -> AnyBatch:
     """Return samples of a batch, padded with copies of the last one.
 
     All forward passes have one batch size: which kernels run, and so the bits of the

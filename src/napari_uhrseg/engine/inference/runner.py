@@ -30,8 +30,9 @@ from napari_uhrseg.engine.inference.out_of_memory import (
     retried,
 )
 from napari_uhrseg.engine.network.device import cpu_threads, inference_mode
-from napari_uhrseg.engine.network.inputs import ViewBuffers, read_views, to_level0
+from napari_uhrseg.engine.network.inputs import read_pixels, to_level0
 from napari_uhrseg.engine.network.optimize import optimized
+from napari_uhrseg.engine.network.pixel_batch import PixelBatch, ViewBuffers
 from napari_uhrseg.engine.network.profiling import release_memory
 from napari_uhrseg.engine.planning.memory_estimate import CUDA_CONTEXT_BYTES
 from napari_uhrseg.engine.planning.plan import Plan
@@ -41,7 +42,6 @@ from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.worker_store import LabelSink
-from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Block, BoolMask, Labels, Roi, Run
 
@@ -203,9 +203,9 @@ class Runner(ABC):
         whole = Roi(0, 0, *self.image.shape)
         return to_level0(region, self.run.scale).intersect(whole)
 
-    def views(self, windows: Sequence[Roi]) -> Batch:
+    def views(self, windows: Sequence[Roi]) -> PixelBatch:
         """Read the network's views of windows in run pixels."""
-        return read_views(
+        return read_pixels(
             self.image,
             windows,
             self.spec,
@@ -217,11 +217,12 @@ class Runner(ABC):
 
     # -- on the caller's thread ---------------------------------------------
 
-    def logits(self, batch: Batch) -> Tensor:
+    def logits(self, batch: PixelBatch) -> Tensor:
         """Return the network's logits at the run's precision, on the device."""
         with inference_mode(self.device, self.plan.run.precision):
-            outputs: Outputs = self.model(batch.to(self.device))
-            return outputs["logits"]
+            inputs = batch.normalized(self.device, self._buffers)
+            logits: Tensor = self.model(inputs)["logits"]
+            return logits
 
     def to_cpu(self, what: str, error: BaseException) -> RetriedWithLess:
         """Move the run to the CPU, if the user agrees.

@@ -12,10 +12,10 @@ from napari_uhrseg.engine.inference.background_mask import BackgroundMask
 from napari_uhrseg.engine.inference.nearest_first import NearestFirst
 from napari_uhrseg.engine.inference.runner import Runner
 from napari_uhrseg.engine.inference.window_cache import SharedWindowCache
+from napari_uhrseg.engine.network.pixel_batch import PixelBatch, concatenate_batches
 from napari_uhrseg.engine.planning.tissue_windows import touched_windows
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.models.base import Batch, concatenate_batches
 from napari_uhrseg.types import OPEN_BLOCKS, Block, BoolMask, Roi
 
 
@@ -96,7 +96,7 @@ class WindowBatch:
     """
 
     tasks: tuple[WindowTask, ...] = ()
-    batch: Batch | None = None
+    batch: PixelBatch | None = None
     ended: tuple[BlockState, ...] = ()
     gone: tuple[Roi, ...] = ()
 
@@ -194,7 +194,7 @@ class WindowLoader:
         """Read the next windows; remove the blocks that end from the list."""
         room = self._runner.plan.run.batch_size
         tasks: list[WindowTask] = []
-        parts: list[Batch] = []
+        parts: list[PixelBatch] = []
         ended: list[BlockState] = []
         while opened and room:
             block = opened[0]

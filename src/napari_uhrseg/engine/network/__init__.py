@@ -1,7 +1,7 @@
 """Running a network on a device.
 
-Contains devices and memory budgets, network inputs, inference optimisation,
-profiling, and parallel forward passes.
+Contains devices and memory budgets, network inputs and their normalisation, inference
+optimisation, profiling, and parallel forward passes.
 
 Must not import any other package of the engine.
 """
@@ -12,5 +12,6 @@ __all__ = [
     "inputs",
     "optimize",
     "parallel_forward",
+    "pixel_batch",
     "profiling",
 ]

@@ -12,21 +12,24 @@ A view covers more than its window, in run pixels::
     +----------------------------------------+
 """
 
-import math
-import weakref
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from napari_uhrseg.engine.network.pixel_batch import (
+    Array,
+    PixelBatch,
+    ViewBuffers,
+    is_exact,
+    row_factors,
+)
 from napari_uhrseg.io.image.image import Pixels
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.types import InputSpec, Roi, ValueRange, View
-
-Floats = npt.NDArray[np.float32]
+from napari_uhrseg.types import BoolMask, InputSpec, Roi, ValueRange, View
 
 
 class PixelSource(Protocol):
@@ -55,36 +58,6 @@ class PixelSource(Protocol):
         """
 
 
-class ViewBuffers:
-    """Memory of views, which is used again once no tensor refers to it.
-
-    A system clears fresh memory page by page, which takes as long as normalising.
-    There is never more memory than that of the batches that exist at once. One thread
-    gets arrays; others may drop them.
-    """
-
-    def __init__(self) -> None:
-        self._given: list[tuple[Floats, weakref.ref[Floats]]] = []
-
-    def empty(self, shape: tuple[int, ...]) -> Floats:
-        """Return a float32 array with arbitrary values.
-
-        Its memory is used again when the array and all tensors made from it are gone;
-        numpy's slices of it do not keep it.
-        """
-        size = math.prod(shape)
-        unused = [i for i, (_, user) in enumerate(self._given) if user() is None]
-        found = next((i for i in unused if self._given[i][0].size >= size), None)
-        if found is None:
-            self._given = [pair for pair in self._given if pair[1]() is not None]
-            memory = np.empty(size, np.float32)
-        else:
-            memory, _ = self._given.pop(found)
-        array = memory[:size].reshape(shape)
-        self._given.append((memory, weakref.ref(array)))
-        return array
-
-
 def read_views(
     image: PixelSource,
     windows: Sequence[Roi],
@@ -94,7 +67,6 @@ def read_views(
     value_range: ValueRange,
     scale: float = 1.0,
     shift: tuple[int, int] = (0, 0),
-    buffers: ViewBuffers | None = None,
 ) -> Batch:
     """Return the normalised views of some windows as one batch.
 
@@ -115,8 +87,6 @@ def read_views(
         Level-0 pixels per run pixel, above 0.
     shift
         Run pixels by which views that may be off centre are moved, y and x.
-    buffers
-        Memory of earlier batches. None: fresh memory.
 
     Returns
     -------
@@ -131,22 +101,61 @@ def read_views(
     ReadError
         If pixels cannot be decoded.
     """
-    buffers = buffers or ViewBuffers()
-    views, boxes = {}, {}
+    buffers = ViewBuffers()
+    pixels = read_pixels(
+        image,
+        windows,
+        spec,
+        bands=bands,
+        value_range=value_range,
+        scale=scale,
+        shift=shift,
+        buffers=buffers,
+    )
+    return pixels.normalized(torch.device("cpu"), buffers)
+
+
+def read_pixels(
+    image: PixelSource,
+    windows: Sequence[Roi],
+    spec: InputSpec,
+    *,
+    bands: Sequence[int],
+    value_range: ValueRange,
+    scale: float = 1.0,
+    shift: tuple[int, int] = (0, 0),
+    buffers: ViewBuffers,
+) -> PixelBatch:
+    """Return the views of some windows in the data type of the image.
+
+    Parameters
+    ----------
+    image, windows, spec, bands, value_range, scale, shift
+        As for `read_views`.
+    buffers
+        Memory of earlier batches.
+
+    Raises
+    ------
+    ReadError
+        If pixels cannot be decoded.
+    """
+    views, valid, boxes, multiplied = {}, {}, {}, False
     for name, view in spec.views.items():
         moved = shift if view.off_centre else (0, 0)
         places = [covered_region(w, view).shift(*moved) for w in windows]
         size = input_size(windows[0], view)
-        every = buffers.empty((len(windows), *size, spec.channels))
-        for place, out in zip(places, every, strict=True):
-            roi = to_level0(place, scale)
-            read_view(image, roi, spec, bands, value_range, out)
-        views[name] = torch.from_numpy(every).permute(0, 3, 1, 2)
+        reader = _ViewReader(image, spec, bands, value_range, buffers)
+        rois = [to_level0(place, scale) for place in places]
+        views[name], there = reader.read(rois, size)
+        if there is not None:
+            valid[name] = there
+        multiplied |= reader.multiplied
         boxes[name] = torch.tensor(
             [window_box(w, p, size) for w, p in zip(windows, places, strict=True)],
             dtype=torch.float32,
         )
-    return Batch(views, boxes)
+    return PixelBatch(views, valid, boxes, spec, value_range, multiplied)
 
 
 def covered_region(window: Roi, view: View) -> Roi:
@@ -199,127 +208,130 @@ def to_level0(roi: Roi, scale: float) -> Roi:
     )
 
 
-def read_view(
-    image: PixelSource,
-    roi: Roi,
-    spec: InputSpec,
-    bands: Sequence[int],
-    value_range: ValueRange,
-    out: Floats,
-) -> None:
-    """Read and normalise one view into ``out``.
+class _ViewReader:
+    """Reader of one view of some windows into common memory.
 
     Parameters
     ----------
-    image
-        The image to read from.
-    roi
-        Level-0 pixels that the view covers. They may lie outside the image.
-    spec
-        Input specification of the network.
-    bands
-        Band numbers of the image, in the network's order.
-    value_range
-        Image values that become 0 and 1 before mean and std.
-    out
-        (height, width, C) float32.
+    image, spec, bands, value_range, buffers
+        As for `read_pixels`.
     """
+
+    def __init__(
+        self,
+        image: PixelSource,
+        spec: InputSpec,
+        bands: Sequence[int],
+        value_range: ValueRange,
+        buffers: ViewBuffers,
+    ) -> None:
+        self._image, self._spec, self._bands = image, spec, bands
+        self._value_range, self._buffers = value_range, buffers
+        self._data: Array | None = None  # of all windows, from the first pixels on
+        self._valid: BoolMask | None = None  # from the first invalid pixel on
+        self.multiplied = False
+
+    def read(
+        self, rois: Sequence[Roi], size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the pixels of a view, and which are valid; None: all.
+
+        Parameters
+        ----------
+        rois
+            Level-0 pixels that the view of each window covers.
+        size
+            Height and width of the view's input.
+        """
+        shape = (len(rois), *size)
+        for i, roi in enumerate(rois):
+            inside = roi.intersect(Roi(0, 0, *self._image.shape))
+            if inside.area:
+                self._read(i, roi, inside, shape)
+            else:
+                self._valid_of(shape)[i] = False
+        if self._data is None:
+            self._data = self._empty(shape, np.dtype(np.uint8))
+        if self._valid is None:
+            return torch.from_numpy(self._data), None
+        return torch.from_numpy(self._data), torch.from_numpy(self._valid)
+
+    def _read(self, i: int, roi: Roi, inside: Roi, shape: tuple[int, int, int]) -> None:
+        """Read window ``i``, which lies in the image at least in part."""
+        _, height, width = shape
+        top, bottom = _margins(roi.y, roi.height, inside.y, inside.height, height)
+        left, right = _margins(roi.x, roi.width, inside.x, inside.width, width)
+        inner = height - top - bottom, width - left - right
+        pixels = self._image.read(inside, inner, self._bands)
+        data, valid = self._exact(pixels.data), pixels.valid
+        if self._data is None:
+            self._data = self._empty(shape, data.dtype)
+        rows, columns = slice(top, top + inner[0]), slice(left, left + inner[1])
+        out, whole = self._data[i], inner == (height, width)
+        out[rows, columns] = data
+        if not whole:
+            _pad(out, rows, columns, self._spec.padding)
+        if valid.all() and (whole or self._spec.padding != "zero"):
+            return
+        there = self._valid_of(shape)[i]
+        there[...] = False
+        there[rows, columns] = valid
+        if not whole and self._spec.padding != "zero":
+            _pad(there, rows, columns, self._spec.padding)
+
+    def _exact(self, data: Array) -> Array:
+        """Return values of a type that float32 holds; others times their factors."""
+        if is_exact(data.dtype):
+            return data
+        self.multiplied = True
+        factors, _ = row_factors(self._spec, self._value_range, 1)
+        out = np.empty(data.shape, np.float32)
+        np.multiply(data, factors.numpy(), out=out, casting="same_kind")
+        return out
+
+    def _empty(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
+        return self._buffers.empty((*shape, self._spec.channels), dtype)
+
+    def _valid_of(self, shape: tuple[int, int, int]) -> BoolMask:
+        if self._valid is None:
+            self._valid = self._buffers.empty(shape, np.bool_)
+            self._valid[...] = True
+        return self._valid
+
+
+def _pad(out: Array, rows: slice, columns: slice, mode: str) -> None:
+    """Fill the pixels around the inner part of (height, width, ...) values.
+
+    Parameters
+    ----------
+    out
+        Values, those of the inner part set.
+    rows, columns
+        The inner part.
+    mode
+        Mode of ``numpy.pad``, or ``"zero"``.
+    """
+    if mode == "zero":
+        out[: rows.start] = out[rows.stop :] = 0
+        out[:, : columns.start] = out[:, columns.stop :] = 0
+        return
     height, width = out.shape[:2]
-    inside = roi.intersect(Roi(0, 0, *image.shape))
-    if inside.area == 0:
-        out[...] = 0
-        return
-    top, bottom = _margins(roi.y, roi.height, inside.y, inside.height, height)
-    left, right = _margins(roi.x, roi.width, inside.x, inside.width, width)
-    inner = height - top - bottom, width - left - right
-    pixels = image.read(inside, inner, bands)
-    rows, columns = slice(top, top + inner[0]), slice(left, left + inner[1])
-    normalize_into(pixels.data, pixels.valid, spec, value_range, out[rows, columns])
-    if spec.padding == "zero":
-        out[:top] = out[rows.stop :] = 0
-        out[:, :left] = out[:, columns.stop :] = 0
-        return
-    if inner == (height, width):
-        return
     # columns first, then whole rows, like numpy.pad, but without its copy
-    across = left + np.pad(np.arange(inner[1]), (left, right), mode=spec.padding)
-    down = top + np.pad(np.arange(inner[0]), (top, bottom), mode=spec.padding)
-    for beyond in (slice(0, left), slice(columns.stop, None)):
+    across = columns.start + _padded(columns, width, mode)
+    down = rows.start + _padded(rows, height, mode)
+    for beyond in (slice(0, columns.start), slice(columns.stop, None)):
         out[:, beyond] = out[:, across[beyond]]
-    for beyond in (slice(0, top), slice(rows.stop, None)):
+    for beyond in (slice(0, rows.start), slice(rows.stop, None)):
         out[beyond] = out[down[beyond]]
 
 
-def normalize_into(
-    data: npt.NDArray,
-    valid: npt.NDArray[np.bool_],
-    spec: InputSpec,
-    value_range: ValueRange,
-    out: Floats,
-) -> None:
-    """Normalise image values into ``out``.
-
-    Parameters
-    ----------
-    data
-        (h, w, C) image values.
-    valid
-        (h, w) bool. Invalid pixels become 0, which is the mean.
-    spec
-        Input specification, with mean and standard deviation of each channel.
-    value_range
-        Image values that become 0 and 1 before mean and std.
-    out
-        (h, w, C) float32.
-    """
-    channels = tuple(spec.mean), tuple(spec.std)
-    values = tuple(np.ravel(value_range).tolist())
-    factors, offsets = _row_factors(*channels, values, out.shape[1])
-    # all bands of a row at once: long inner loops
-    rows = out.reshape(len(out), -1, copy=False)
-    if np.result_type(data, rows) == np.float32:
-        # three passes have the bits of numpy's multiplication with a conversion, and
-        # take half the time
-        np.copyto(rows, data.reshape(rows.shape))
-        torch.from_numpy(rows).mul_(factors)
-    else:
-        given = data.reshape(rows.shape)
-        np.multiply(given, factors.numpy(), out=rows, casting="same_kind")
-    torch.from_numpy(rows).sub_(offsets)
-    if not valid.all():
-        out[~valid] = 0
-
-
-@lru_cache(8)
-def _row_factors(
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    values: tuple[float, ...],
-    width: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what a row of values is multiplied with, and what is subtracted then.
-
-    Parameters
-    ----------
-    mean, std
-        Mean and standard deviation of each channel, C numbers each.
-    values
-        Image values that become 0 and 1, in turn; two, or two of each channel.
-    width
-        Pixels of the row.
-
-    Returns
-    -------
-    factors, offsets : (width x C,) float32
-    """
-    low, high = np.array(values, np.float64).reshape(-1, 2).T
-    centre, spread = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-    span = np.where(high == low, 1, high - low)
-    factor = (1 / span).astype(np.float32) / spread
-    offset = centre / spread + low.astype(np.float32) * factor
-    return torch.from_numpy(np.tile(factor, width)), torch.from_numpy(
-        np.tile(offset, width)
+def _padded(inner: slice, size: int, mode: Any) -> npt.NDArray[np.int64]:
+    """Return the inner pixel that each of ``size`` pixels shows."""
+    count = inner.stop - inner.start
+    padded: npt.NDArray[np.int64] = np.pad(
+        np.arange(count), (inner.start, size - inner.stop), mode=mode
     )
+    return padded
 
 
 def _margins(

@@ -3,14 +3,16 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
 
+from napari_uhrseg.engine.network.pixel_batch import PixelBatch
 from napari_uhrseg.models.base import Batch
 
-ForwardFn = Callable[[Batch], Tensor]
+AnyBatch = TypeVar("AnyBatch", Batch, PixelBatch)
+ForwardFn = Callable[[AnyBatch], Tensor]
 ForwardFuture = Callable[[], Tensor | Sequence[Tensor]]
 """Function that waits for the logits of a batch, and raises the network's errors.
 
@@ -19,7 +21,7 @@ one tensor of them would be a copy.
 """
 
 
-class ParallelForward:
+class ParallelForward(Generic[AnyBatch]):
     """Thread pool that runs the forward passes of a network.
 
     Threads that share the work of each layer wait for the slowest thread at every
@@ -41,8 +43,11 @@ class ParallelForward:
         thread), a pass runs in the thread that waits for it.
     """
 
-    def __init__(self, forward: ForwardFn, batch_size: int, threads: int) -> None:
-        self._forward, self._threads = forward, threads
+    def __init__(
+        self, forward: ForwardFn[AnyBatch], batch_size: int, threads: int
+    ) -> None:
+        self._forward: ForwardFn[AnyBatch] = forward
+        self._threads = threads
         self.parts = _parts(batch_size, threads)
         self._pool: ThreadPoolExecutor | None = None
 
@@ -66,7 +71,7 @@ class ParallelForward:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
-    def start(self, batch: Batch) -> ForwardFuture:
+    def start(self, batch: AnyBatch) -> ForwardFuture:
         """Start the pass of a batch of N windows."""
         if self._pool is None:
             return lambda: self._forward(batch)

@@ -84,11 +84,13 @@ class RunSizer:
     """Sizer, which divides a run on one device so that it keeps the budget.
 
     ``warning`` is for the user, and empty if the whole budget is free.
+    ``value_bytes`` is the size of a value in the data type of the image.
     """
 
     profiler: Profiler
     budget: MemoryBudget
     warning: str
+    value_bytes: int
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
@@ -99,6 +101,7 @@ class RunSizer:
         budget: MemoryBudget,
         precision: Precision,
         settings: SegmentSettings,
+        value_bytes: int,
         make_profiler: MakeProfiler,
     ) -> Self:
         """Return a sizer whose budget is at most the free memory of the device.
@@ -115,6 +118,8 @@ class RunSizer:
             ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         settings
             For the number of threads and the limits.
+        value_bytes
+            Bytes of a value in the data type of the image.
         make_profiler
             Returns the profiler of a checkpoint, device, precision and number of
             threads.
@@ -128,7 +133,7 @@ class RunSizer:
             budget = replace(budget, device_bytes=free)
         threads = settings.threads or torch.get_num_threads()
         profiler = make_profiler(checkpoint, device, precision, threads)
-        return cls(profiler, budget, warning, settings.limits)
+        return cls(profiler, budget, warning, value_bytes, settings.limits)
 
     def windows(
         self,
@@ -287,6 +292,7 @@ class RunSizer:
         return RunShape(
             ahead, cache,
             input_pixels=sum(view.side**2 for view in views),
+            value_bytes=self.value_bytes,
             side=block, stored=side, merged=OPEN_BLOCKS * block**2,
             waiting_batches=started_batches(ahead),
         )  # fmt: skip
@@ -301,7 +307,12 @@ class RunSizer:
         )
         side = max(grid.input_shape)
         return RunShape(
-            ahead, cache, input_pixels=pixels, side=side, stored=side * scale
+            ahead,
+            cache,
+            input_pixels=pixels,
+            value_bytes=self.value_bytes,
+            side=side,
+            stored=side * scale,
         )
 
     def _hints(self) -> list[str]:

@@ -43,6 +43,8 @@ class RunShape:
         Bytes of decoded image chunks that are cached.
     input_pixels
         Pixels of the network's input for one window or frame, in all views.
+    value_bytes
+        Bytes of a value in the data type of the image.
     side
         Side of a block, or of a frame, in run pixels.
     stored
@@ -61,6 +63,7 @@ class RunShape:
     ahead: int
     cache: int
     input_pixels: int
+    value_bytes: int
     side: float
     stored: float
     batch: int = 1
@@ -95,7 +98,10 @@ def estimate_memory(
         Id of the device, such as ``"cpu"`` or ``"cuda:0"``.
     """
     on_cpu = device == "cpu"
-    inputs = shape.batch * shape.input_pixels * spec.channels * 4
+    pixels = shape.batch * shape.input_pixels
+    inputs = pixels * spec.channels * 4
+    # views in the data type of the image, and whether each pixel is valid
+    read = pixels * (spec.channels * min(shape.value_bytes, 4) + 1)
     batches = shape.ahead + 2 if shape.ahead else 1
     merged = shape.merged * (classes + 1) * 4
     if on_cpu and shape.waiting_batches:
@@ -108,11 +114,13 @@ def estimate_memory(
     # levels, chunks being encoded
     host = PROGRAM_BYTES + shape.cache + 12 * shape.stored**2
     host += shape.kept * window_bytes(spec, classes) * ALLOCATOR_SLACK
-    host += batches * inputs
+    host += batches * read + inputs
     host += shape.input_pixels * spec.channels * 2  # one that is being decoded
     if on_cpu:
         return MemoryNeed(int(weights + working * ALLOCATOR_SLACK), int(host))
-    on_device = CUDA_CONTEXT_BYTES + weights + (working + inputs) * ALLOCATOR_SLACK
+    on_device = (
+        CUDA_CONTEXT_BYTES + weights + (working + inputs + read) * ALLOCATOR_SLACK
+    )
     return MemoryNeed(int(on_device), int(host))
 
 

@@ -207,7 +207,13 @@ def make_plan(
     _check_region(image, settings)
     precision = _precision(checkpoint, settings, device)
     sizer = RunSizer.make(
-        checkpoint, device, budget, precision, settings, make_profiler
+        checkpoint,
+        device,
+        budget,
+        precision,
+        settings,
+        image.dtype.itemsize,
+        make_profiler,
     )
     grid, sized = divide(sizer, image.shape, scale, settings, shared)
     run = _new_run(image, settings, sizer.profiler, grid, scale, sized.batch)
