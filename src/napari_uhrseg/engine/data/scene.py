@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from napari_uhrseg.engine.data.decoded_image import DecodedImage
-from napari_uhrseg.engine.network.inputs import read_views
+from napari_uhrseg.engine.network.inputs import read_pixels
+from napari_uhrseg.engine.network.pixel_batch import PixelBatch, ViewBuffers
 from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.base import Batch
@@ -49,7 +51,7 @@ class Scene:
     target
         The ground truth in level-0 pixels.
     bands, value_range
-        Bands and value range as in `read_views`; :meth:`fitted` chooses missing ones.
+        Bands and value range as in `read_pixels`; :meth:`fitted` chooses missing ones.
     scale
         Level-0 pixels per run pixel.
     decoded
@@ -83,7 +85,7 @@ class Scene:
         spec: InputSpec,
         shift: tuple[int, int] = (0, 0),
     ) -> Batch:
-        """Return the views of windows; the scene must be fitted.
+        """Return the normalised views of windows; the scene must be fitted.
 
         Parameters
         ----------
@@ -94,8 +96,26 @@ class Scene:
         shift
             Run pixels, y and x, by which views that may be off centre are moved.
         """
+        return self.pixels(windows, spec, shift).normalized(torch.device("cpu"))
+
+    def pixels(
+        self,
+        windows: Sequence[Roi],
+        spec: InputSpec,
+        shift: tuple[int, int] = (0, 0),
+        buffers: ViewBuffers | None = None,
+    ) -> PixelBatch:
+        """Return the views of windows before normalisation; the scene must be fitted.
+
+        Parameters
+        ----------
+        windows, spec, shift
+            As for :meth:`inputs`.
+        buffers
+            Memory of earlier batches. None: fresh memory.
+        """
         assert self.value_range is not None
-        return read_views(
+        return read_pixels(
             self.decoded or self.image,
             windows,
             spec,
@@ -103,6 +123,7 @@ class Scene:
             value_range=self.value_range,
             scale=self.scale,
             shift=shift,
+            buffers=buffers,
         )
 
     def has_labels(self, window: Roi) -> bool:

@@ -14,6 +14,7 @@ from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix, Scores
 from napari_uhrseg.engine.inference.label_windows import TilingSettings, label_windows
 from napari_uhrseg.engine.network.device import MemoryBudget, inference_mode
 from napari_uhrseg.engine.network.optimize import optimized
+from napari_uhrseg.engine.network.pixel_batch import PixelBatch
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.confidence import labels_and_confidence
@@ -22,7 +23,7 @@ from napari_uhrseg.engine.tiling.frame_seams import FrameBorders, blend
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.models.base import Batch, Segmenter
+from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Labels, Roi, SegmentSettings
 
@@ -64,7 +65,7 @@ def _by_windows(
 ) -> Iterator[tuple[Roi, Labels | None]]:
     spec = model.spec
     grid = WindowGrid.make(scene.shape, spec.window, how.overlap, spec.placement)
-    read = partial(scene.inputs, spec=spec)
+    read = partial(scene.pixels, spec=spec)
     tiles = Roi(0, 0, *scene.shape).tiles(how.block)
     blocks = [block for block in tiles if scene.has_labels(block)]
     for roi, found in label_windows(model, grid, blocks, read, how):
@@ -79,16 +80,16 @@ def _by_frames(
     kept: dict[Frame, FrameBorders | None] = {}
     frames = [(i, j) for i in range(len(grid.rows)) for j in range(len(grid.columns))]
 
-    def read() -> Iterator[tuple[Frame, Batch]]:
+    def read() -> Iterator[tuple[Frame, PixelBatch]]:
         for frame in frames:
-            yield frame, scene.inputs([grid.input_roi(frame)], model.spec)
+            yield frame, scene.pixels([grid.input_roi(frame)], model.spec)
 
     with closing(Prefetcher(read())) as work:
         for frame, batch in work:
             whole, place = grid.input_roi(frame), grid.labelled(frame)
             rows, columns = place.shift(-whole.y, -whole.x).slices
             with inference_mode(how.device, how.precision):
-                logits = model(batch.to(how.device))["logits"][0].float()
+                logits = model(batch.normalized(how.device))["logits"][0].float()
                 logits = logits[:, rows, columns]
                 cell = grid.cell(frame)
                 labels, _ = labels_and_confidence(

@@ -173,7 +173,7 @@ class Validator:
         spec = self.source.spec
         how = TilingSettings.of(spec, self.batch_size, self.device, self.precision)
         for scene, own in _by_scene(samples):
-            windows, read = [s.window for s in own], partial(scene.inputs, spec=spec)
+            windows, read = [s.window for s in own], partial(scene.pixels, spec=spec)
             for some, batch in read_batches(windows, read, self.batch_size):
                 logits = forward_padded(model, batch, how)
                 labels = logits.argmax(1).cpu().numpy().astype(np.uint8)

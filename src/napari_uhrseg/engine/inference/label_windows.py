@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.network.device import inference_mode
-from napari_uhrseg.engine.network.parallel_forward import AnyBatch
+from napari_uhrseg.engine.network.pixel_batch import PixelBatch, ViewBuffers
 from napari_uhrseg.engine.prefetch import DEPTH, Prefetcher
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.engine.tiling.window_merge import (
@@ -22,11 +22,11 @@ from napari_uhrseg.engine.tiling.window_merge import (
     make_merger,
     window_weights,
 )
-from napari_uhrseg.models.base import Batch, Segmenter
+from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import InputSpec, Labels, Roi
 
-ReadWindows = Callable[[Sequence[Roi]], Batch]
-"""Return the network inputs of windows, which are given in run pixels."""
+ReadWindows = Callable[[Sequence[Roi]], PixelBatch]
+"""Return the pixels that a network sees of windows, which are given in run pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def label_windows(
     regions
         Rectangles of run pixels.
     read
-        Returns the network inputs of windows. It is called in another thread.
+        Returns the pixels of windows. It is called in another thread.
     settings
         Overlap, batch size, device and precision.
     depth
@@ -113,7 +113,7 @@ def label_windows(
     """
     weights = window_weights(grid.side, settings.overlap, model.spec.merge)
 
-    def batches() -> Iterator[tuple[Roi, Sequence[Roi], Batch, bool]]:
+    def batches() -> Iterator[tuple[Roi, Sequence[Roi], PixelBatch, bool]]:
         for region in regions:
             left = grid.count(region)
             for windows, batch in read_batches(
@@ -123,9 +123,10 @@ def label_windows(
                 yield region, windows, batch, left == 0
 
     merger: WindowMerger | TiledLabels | None = None
+    buffers = ViewBuffers()
     with closing(Prefetcher(batches(), depth)) as items:
         for region, windows, batch, last in items:
-            logits = forward_padded(model, batch, settings)
+            logits = forward_padded(model, batch, settings, buffers)
             with torch.inference_mode():
                 if merger is None:
                     classes, device = logits.shape[1], settings.device
@@ -138,15 +139,15 @@ def label_windows(
 
 def read_batches(
     windows: Sequence[Roi], read: ReadWindows, batch_size: int
-) -> Iterator[tuple[Sequence[Roi], Batch]]:
-    """Yield windows with their network inputs, a batch at a time.
+) -> Iterator[tuple[Sequence[Roi], PixelBatch]]:
+    """Yield windows with their pixels, a batch at a time.
 
     Parameters
     ----------
     windows
         Windows in run pixels.
     read
-        Returns the network inputs of windows.
+        Returns the pixels of windows.
     batch_size
         Windows of a batch, at least 1. The last batch may be smaller.
     """
@@ -155,7 +156,12 @@ def read_batches(
         yield some, read(some)
 
 
-def forward_padded(model: Segmenter, batch: Batch, settings: TilingSettings) -> Tensor:
+def forward_padded(
+    model: Segmenter,
+    batch: PixelBatch,
+    settings: TilingSettings,
+    buffers: ViewBuffers | None = None,
+) -> Tensor:
     """Return the (N, K, h, w) logits of a batch, computed at the full batch size.
 
     Parameters
@@ -166,14 +172,17 @@ def forward_padded(model: Segmenter, batch: Batch, settings: TilingSettings) -> 
         N samples, at most ``settings.batch_size``.
     settings
         Batch size, device and precision.
+    buffers
+        Memory of earlier batches. None: fresh memory.
     """
     padded = pad_batch(batch, settings.batch_size, 0, len(batch))
     with inference_mode(settings.device, settings.precision):
-        logits: Tensor = model(padded.to(settings.device))["logits"]
+        inputs = padded.normalized(settings.device, buffers)
+        logits: Tensor = model(inputs)["logits"]
         return logits[: len(batch)]
 
 
-def pad_batch(batch: AnyBatch, size: int, first: int, count: int) -> AnyBatch:
+def pad_batch(batch: PixelBatch, size: int, first: int, count: int) -> PixelBatch:
     """Return samples of a batch, padded with copies of the last one.
 
     All forward passes have one batch size: which kernels run, and so the bits of the

@@ -11,8 +11,9 @@ from napari_uhrseg.engine.inference.label_windows import TilingSettings, label_w
 from napari_uhrseg.engine.inference.runner import nearest_run_pixels
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget, cpu_threads
-from napari_uhrseg.engine.network.inputs import read_views
+from napari_uhrseg.engine.network.inputs import read_pixels
 from napari_uhrseg.engine.network.optimize import optimized
+from napari_uhrseg.engine.network.pixel_batch import PixelBatch
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.planning.run_questions import accepted
 from napari_uhrseg.engine.tiling.tiling import by_tiling
@@ -21,7 +22,6 @@ from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Labels, Legend, Roi, Run, SegmentSettings
 from napari_uhrseg.units import formatted
@@ -92,10 +92,10 @@ def segment_region(
     return found
 
 
-def _view_reader(image: Image, spec: InputSpec, run: Run) -> partial[Batch]:
-    """Return the function that reads the views of windows."""
+def _view_reader(image: Image, spec: InputSpec, run: Run) -> partial[PixelBatch]:
+    """Return the function that reads the pixels of windows."""
     return partial(
-        read_views,
+        read_pixels,
         image,
         spec=spec,
         bands=run.bands,

@@ -101,7 +101,6 @@ def read_views(
     ReadError
         If pixels cannot be decoded.
     """
-    buffers = ViewBuffers()
     pixels = read_pixels(
         image,
         windows,
@@ -110,9 +109,8 @@ def read_views(
         value_range=value_range,
         scale=scale,
         shift=shift,
-        buffers=buffers,
     )
-    return pixels.normalized(torch.device("cpu"), buffers)
+    return pixels.normalized(torch.device("cpu"))
 
 
 def read_pixels(
@@ -124,7 +122,7 @@ def read_pixels(
     value_range: ValueRange,
     scale: float = 1.0,
     shift: tuple[int, int] = (0, 0),
-    buffers: ViewBuffers,
+    buffers: ViewBuffers | None = None,
 ) -> PixelBatch:
     """Return the views of some windows in the data type of the image.
 
@@ -133,13 +131,14 @@ def read_pixels(
     image, windows, spec, bands, value_range, scale, shift
         As for `read_views`.
     buffers
-        Memory of earlier batches.
+        Memory of earlier batches. None: fresh memory.
 
     Raises
     ------
     ReadError
         If pixels cannot be decoded.
     """
+    buffers = buffers or ViewBuffers()
     views, valid, boxes, multiplied = {}, {}, {}, False
     for name, view in spec.views.items():
         moved = shift if view.off_centre else (0, 0)

@@ -115,7 +115,9 @@ class PixelBatch:
         """Return a copy of samples by (n,) int64 numbers; a slice gives a view."""
         return self._each(lambda tensor: tensor[index])
 
-    def normalized(self, device: torch.device, buffers: ViewBuffers) -> Batch:
+    def normalized(
+        self, device: torch.device, buffers: ViewBuffers | None = None
+    ) -> Batch:
         """Return the normalised views on a device, channels last in memory.
 
         Each value is multiplied with a factor and reduced by an offset in float32, so
@@ -127,8 +129,9 @@ class PixelBatch:
             Device of the network. The pixels are copied to a CUDA device before they
             are normalised, and to other devices after that.
         buffers
-            Memory of earlier batches in main memory.
+            Memory of earlier batches in main memory. None: fresh memory.
         """
+        buffers = buffers or ViewBuffers()
         there = self._each(lambda t: t.to(device)) if device.type == "cuda" else self
         views = {name: there._normalized(name, buffers) for name in self.views}
         return Batch(views, there.boxes).to(device)
