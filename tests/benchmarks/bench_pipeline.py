@@ -1,7 +1,8 @@
 """Measure what the engine costs beside the network, with a stand-in for a fast device.
 
-The stand-in computes for a given time without using a core, in two streams, and returns
-logits of two classes. A batch has 32 windows, as on a GPU. Everything else is the
+The stand-in computes for a given time without using a core, and returns logits of two
+classes. A batch has 32 windows, as on a GPU. Four threads feed it, so that one can
+prepare its windows while the device computes those of another. Everything else is the
 engine's: decoding a JPEG pyramid, labels and confidence, and writing. Each run is a
 process that may use one or two cores.
 
@@ -29,7 +30,7 @@ from measurements import TABLES, put_rows
 from rich.console import Group
 from rich.table import Table
 
-WINDOW, BATCH, STREAMS = 256, 32, 2
+WINDOW, BATCH, THREADS = 256, 32, 4
 STAGES = ("read", "compute", "write")
 KEYS = ("cores", "device_share")  # of a run; the share of the host's rate, 0: no delay
 COLOURS = ("#4477aa", "#ee6677", "#228833")
@@ -242,7 +243,7 @@ def measure_run(file: Path, speed: float) -> dict[str, Any]:
     threads: dict[str, float] = {}
     image, checkpoint = recorded_image(file, spans), stand_in(speed, spans)
     settings = SegmentSettings(
-        precision="fp32", threads=STREAMS, batch_size=BATCH, overlap=0, scale=1
+        precision="fp32", threads=THREADS, batch_size=BATCH, overlap=0, scale=1
     )
     CHUNK_CACHE.clear()
     gc.freeze()  # a scan of all imported objects takes a tenth of a second
@@ -262,7 +263,7 @@ def measure_run(file: Path, speed: float) -> dict[str, Any]:
     name = max(used, key=lambda one: used[one])
     computing = [span for span in spans if span[0] == "compute"]
     first, last = computing[0][1], max(stop for _, _, stop in computing)
-    busy = sum(stop - begin for _, begin, stop in computing) / STREAMS
+    busy = sum(stop - begin for _, begin, stop in computing)
     return {
         "speed": speed,
         "rate": megapixels / seconds,

@@ -1,12 +1,13 @@
 """Parts of ``bench_pipeline`` that record when they work: device, image and store."""
 
+import threading
 import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from bench_pipeline import STREAMS, WINDOW
+from bench_pipeline import WINDOW
 from torch import nn
 
 from napari_uhrseg.io.image.image import Image
@@ -29,13 +30,31 @@ LEGEND = Legend((LabelClass(1, "low", "#4477aa"), LabelClass(2, "high", "#ee6677
 RECORDS: list[Spans] = []  # a run uses a copy of the network, which shares this
 
 
+class Queue:
+    """Queue of a device, which computes one part of a batch at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._free = 0.0  # when all that was submitted is computed
+
+    def submit(self, seconds: float) -> tuple[float, float]:
+        """Return when the device begins and ends some work, which waits its turn."""
+        with self._lock:
+            start = max(time.perf_counter(), self._free)
+            self._free = start + seconds
+            return start, self._free
+
+
+DEVICE = Queue()
+
+
 class StandIn(Segmenter):
     """Network that waits as long as a device of some speed computes.
 
     Parameters
     ----------
     speed
-        Megapixels/s of both streams; 0: it takes no time.
+        Megapixels/s of the device; 0: it takes no time.
     """
 
     def __init__(self, speed: float) -> None:
@@ -50,11 +69,13 @@ class StandIn(Segmenter):
 
     def forward(self, batch: Batch) -> Outputs:
         """Wait, and return the same areas for every window."""
-        start, count = time.perf_counter(), len(batch)
-        if self.speed:
-            time.sleep(STREAMS * count * WINDOW**2 / 1e6 / self.speed)
+        count = len(batch)
+        start, end = DEVICE.submit(
+            count * WINDOW**2 / 1e6 / self.speed if self.speed else 0.0
+        )
+        time.sleep(max(0.0, end - time.perf_counter()))
         for spans in RECORDS:
-            spans.append(("compute", start, time.perf_counter()))
+            spans.append(("compute", start, end))
         return {"logits": self.areas.expand(count, 2, WINDOW, WINDOW)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Any]:

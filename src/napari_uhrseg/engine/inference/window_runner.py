@@ -61,6 +61,8 @@ from napari_uhrseg.engine.tiling.window_merge import (
 from napari_uhrseg.types import Labels, Roi
 
 PREVIEW_INTERVAL_S = 2.0  # seconds between two previews of unfinished blocks
+# from the start to the first one: a fast device finishes a block in less
+FIRST_PREVIEW_S = 0.5
 
 _Writer = BackgroundWriter[BlockDone | BlockFailed | PreviewWritten]
 
@@ -95,7 +97,7 @@ class WindowRunner(Runner):
         if self.device.type == "cpu":
             threads = context.threads or torch.get_num_threads()
         self._previews = context.previews
-        self._previewed = -math.inf  # when labels were last written
+        self._preview_due = math.inf  # time of the next preview
         self._done = self._failed = 0  # blocks
         self.passes = ParallelForward(self.logits, self.batch_size, threads)
         if self.passes.parts > 1:
@@ -111,6 +113,7 @@ class WindowRunner(Runner):
         # a worker of a cluster uses one runner for many blocks, one after another
         self.assembler = BlockAssembler(self.make_merger)
         self._done = self._failed = 0
+        self._preview_due = time.monotonic() + FIRST_PREVIEW_S
         blocks = self.plan.blocks(self.pending())
         loader = WindowLoader(self, self.grid, blocks)
         left = sum(loader.count(b) for b in blocks)
@@ -227,20 +230,20 @@ class WindowRunner(Runner):
         self._done += 1
         event = BlockDone(block.roi, self._done, total, merger is None)
         writer.submit(self._finish(block, merger), event)
-        self._previewed = time.monotonic()
+        self._preview_due = time.monotonic() + PREVIEW_INTERVAL_S
 
     def _preview(self, item: WindowBatch, writer: _Writer) -> None:
         """Have the labels of an unfinished block written, if a preview is due."""
         if not item.tasks or not self._previews:
             return
-        if time.monotonic() - self._previewed <= PREVIEW_INTERVAL_S:
+        if time.monotonic() < self._preview_due:
             return
         block = item.tasks[-1].block
         merger = self.assembler.find(block.roi)
         if merger is not None:
             write = self._labels_so_far(block, merger)
             writer.submit(write, PreviewWritten(block.roi))
-            self._previewed = time.monotonic()
+            self._preview_due = time.monotonic() + PREVIEW_INTERVAL_S
 
     def _finish(
         self, block: BlockState, merger: WindowMerger | TiledLabels | None
@@ -268,10 +271,11 @@ class WindowRunner(Runner):
             known &= block.valid
         labels, confidence, here = (
             self.at_level0(a, block.roi, region).copy()
-            for a in (self.ids[labels], confidence, known.view(np.uint8))
+            for a in (labels, confidence, known.view(np.uint8))
         )
 
         def write() -> None:
+            self.replace_by_ids(labels)
             before = read_block(self.store, block.roi)
             block.before = block.before or before
             self.write(

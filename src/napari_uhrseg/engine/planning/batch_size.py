@@ -17,6 +17,7 @@ from napari_uhrseg.engine.planning.memory_estimate import (
     RunShape,
     budget_too_small_error,
     estimate_memory,
+    pixel_bytes,
     window_bytes,
 )
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
@@ -193,7 +194,8 @@ class RunSizer:
         """
         spec = self.profiler.checkpoint.card.spec
         pixels = sum(view.side**2 for view in spec.views.values())
-        room = READ_AHEAD_BYTES // (4 * batch * pixels * spec.channels)
+        each = batch * pixels * pixel_bytes(spec, self.value_bytes)
+        room = READ_AHEAD_BYTES // each
         wanted = math.ceil(READ_AHEAD_SECONDS / max(seconds, 1e-9))
         return max(READ_AHEAD, min(wanted, room, MOST_AHEAD))
 

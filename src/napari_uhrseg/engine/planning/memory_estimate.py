@@ -100,8 +100,7 @@ def estimate_memory(
     on_cpu = device == "cpu"
     pixels = shape.batch * shape.input_pixels
     inputs = pixels * spec.channels * 4
-    # views in the data type of the image, and whether each pixel is valid
-    read = pixels * (spec.channels * min(shape.value_bytes, 4) + 1)
+    read = pixels * pixel_bytes(spec, shape.value_bytes)
     batches = shape.ahead + 2 if shape.ahead else 1
     merged = shape.merged * (classes + 1) * 4
     if on_cpu and shape.waiting_batches:
@@ -122,6 +121,14 @@ def estimate_memory(
         CUDA_CONTEXT_BYTES + weights + (working + inputs + read) * ALLOCATOR_SLACK
     )
     return MemoryNeed(int(on_device), int(host))
+
+
+def pixel_bytes(spec: InputSpec, value_bytes: int) -> int:
+    """Return the bytes of a pixel that is read: its values, and whether it is valid.
+
+    Values of types that float32 cannot hold are read as float32.
+    """
+    return spec.channels * min(value_bytes, 4) + 1
 
 
 def window_bytes(spec: InputSpec, classes: int) -> int:
