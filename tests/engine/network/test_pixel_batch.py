@@ -68,9 +68,13 @@ def test_invalid_pixels_are_the_mean_and_a_valid_view_needs_no_mask():
     assert pixels(image("uint8")[0], inner).valid == {}
 
 
-@given(st.lists(st.integers(1, 3), min_size=1, max_size=4), st.booleans())
-def test_parts_and_whole_batches_have_the_same_inputs(counts, with_nodata):
-    opened, _ = image("uint8", nodata=0 if with_nodata else None)
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=4),
+    st.booleans(),
+    st.sampled_from(["uint8", "uint16", "float32"]),
+)
+def test_parts_and_whole_batches_have_the_same_inputs(counts, with_nodata, dtype):
+    opened, _ = image(dtype, nodata=0 if with_nodata else None)
     windows = [WINDOWS[i % len(WINDOWS)] for i in range(sum(counts))]
     starts = np.cumsum([0, *counts])
     parts = [

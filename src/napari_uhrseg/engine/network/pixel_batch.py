@@ -113,7 +113,11 @@ class PixelBatch:
 
     def __getitem__(self, index: Tensor | slice) -> "PixelBatch":
         """Return a copy of samples by (n,) int64 numbers; a slice gives a view."""
-        return self._each(lambda tensor: tensor[index])
+        if isinstance(index, slice):
+            return self._each(lambda tensor: tensor[index])
+        # torch 2.6 cannot index 16-bit pixels by numbers
+        numbers = index.numpy()
+        return self._each(lambda tensor: torch.from_numpy(tensor.numpy()[numbers]))
 
     def normalized(
         self, device: torch.device, buffers: ViewBuffers | None = None
