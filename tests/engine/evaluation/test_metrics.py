@@ -1,5 +1,9 @@
 """Scores against figures worked out by hand, and evaluation against segmenting."""
 
+import threading
+from contextlib import suppress
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +17,10 @@ from napari_uhrseg.engine.evaluation.evaluate import (
 from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix, Scores
 from napari_uhrseg.engine.inference.label_windows import TilingSettings
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.engine.network.device import MemoryBudget
+from napari_uhrseg.engine.planning.plan import make_plan
+from napari_uhrseg.errors import DeviceError, TrainingError
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi, SegmentSettings
 
@@ -93,6 +100,38 @@ def test_evaluate_constant_network(picture):
     scores = evaluate(image, ArrayTruth(truth), make_checkpoint(ConstantNet(64)))
     assert scores.accuracy == pytest.approx(30 / 90)
     assert scores.to_dict()["iou/middle"] == pytest.approx(30 / 90)
+
+
+def test_evaluation_in_the_smallest_budget_reads_nothing_ahead(picture):
+    readers = set()
+
+    class Recorded(Image):
+        def read(self, *args, **kwargs):
+            readers.add(threading.current_thread())
+            return super().read(*args, **kwargs)
+
+    plain = picture(1100, 1100)
+    image = Recorded(**{f.name: getattr(plain, f.name) for f in fields(plain)})
+    truth = ArrayTruth(np.zeros(image.shape, np.uint8))
+    checkpoint = make_checkpoint(ConstantNet(512))
+    budget = smallest_budget(image, checkpoint)
+    plan = make_plan(image, checkpoint, budget=budget)
+    assert plan.sized.ahead == 0
+    readers.clear()
+    small = evaluate(image, truth, checkpoint, budget=budget)
+    assert readers == {threading.current_thread()}
+    assert np.array_equal(small.counts, evaluate(image, truth, checkpoint).counts)
+    assert len(readers) == 2  # by default, another thread reads ahead
+
+
+def smallest_budget(image, checkpoint):
+    """Return the smallest budget that a run fits, to 1 MB."""
+    for size in range(64 * 2**20, 2 * 2**30, 2**20):
+        budget = MemoryBudget("cpu", size, size)
+        with suppress(DeviceError):
+            make_plan(image, checkpoint, budget=budget)
+            return budget
+    raise AssertionError("no budget up to 2 GB")
 
 
 def test_evaluate_without_known_pixels_raises(picture):

@@ -1,5 +1,6 @@
 """Labels of a whole scene, and their scores against the ground truth."""
 
+import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import partial
@@ -11,11 +12,15 @@ import torch
 
 from napari_uhrseg.engine.data.scenes import GroundTruth, Scene
 from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix, Scores
-from napari_uhrseg.engine.inference.label_windows import TilingSettings, label_windows
+from napari_uhrseg.engine.inference.label_windows import (
+    LARGEST_BLOCK,
+    TilingSettings,
+    label_windows,
+)
 from napari_uhrseg.engine.network.device import MemoryBudget, inference_mode
 from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.network.pixel_batch import PixelBatch
-from napari_uhrseg.engine.planning.plan import make_plan
+from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.confidence import labels_and_confidence
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
@@ -23,9 +28,10 @@ from napari_uhrseg.engine.tiling.frame_seams import FrameBorders, blend
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import Labels, Roi, SegmentSettings
+from napari_uhrseg.types import OPEN_BLOCKS, Labels, Roi, SegmentSettings
 
 
 def label_scene(
@@ -84,7 +90,7 @@ def _by_frames(
         for frame in frames:
             yield frame, scene.pixels([grid.input_roi(frame)], model.spec)
 
-    with closing(Prefetcher(read())) as work:
+    with closing(Prefetcher(read(), how.ahead)) as work:
         for frame, batch in work:
             whole, place = grid.input_roi(frame), grid.labelled(frame)
             rows, columns = place.shift(-whole.y, -whole.x).slices
@@ -187,7 +193,10 @@ def evaluation_steps(
     run = plan.run
     scene = Scene(image.name, image, target, run.bands, run.value_range, run.scale)
     device = torch.device(plan.device.id)
-    how = TilingSettings(run.overlap, run.batch_size, device, run.precision, run.frame)
+    how = TilingSettings(
+        run.overlap, run.batch_size, device, run.precision, run.frame,
+        block=_block_side(plan), ahead=plan.sized.ahead,
+    )  # fmt: skip
     model = optimized(checkpoint.model, run.precision).to(how.device)
     counter = ConfusionMatrix([c.name for c in checkpoint.card.legend])
     height, width = scene.shape
@@ -205,3 +214,12 @@ def evaluation_steps(
             "Check the mask, and which of its values are ignored.",
         )
     return scores
+
+
+def _block_side(plan: Plan) -> int:
+    """Return the run pixels along a side of a block that the budget permits.
+
+    A run has ``OPEN_BLOCKS`` smaller blocks at a time.
+    """
+    side = plan.block_chunks * STORE_CHUNK / plan.run.scale
+    return min(LARGEST_BLOCK, int(side * math.sqrt(OPEN_BLOCKS)))

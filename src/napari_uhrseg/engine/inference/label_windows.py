@@ -25,6 +25,7 @@ from napari_uhrseg.engine.tiling.window_merge import (
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import InputSpec, Labels, Roi
 
+LARGEST_BLOCK = 2048  # run pixels along a side
 ReadWindows = Callable[[Sequence[Roi]], PixelBatch]
 """Return the pixels that a network sees of windows, which are given in run pixels."""
 
@@ -47,6 +48,9 @@ class TilingSettings:
         Side of the largest frame in run pixels, for models that work on frames.
     block
         Side of a region whose windows are merged at a time, in run pixels.
+    ahead
+        Batches or frames that are read ahead, at least 0. With 0 there is no other
+        thread.
     """
 
     overlap: int
@@ -54,7 +58,8 @@ class TilingSettings:
     device: torch.device
     precision: str
     frame: int | None = None
-    block: int = 2048
+    block: int = LARGEST_BLOCK
+    ahead: int = DEPTH
 
     @classmethod
     def of(
@@ -82,7 +87,6 @@ def label_windows(
     regions: Iterable[Roi],
     read: ReadWindows,
     settings: TilingSettings,
-    depth: int = DEPTH,
 ) -> Iterator[tuple[Roi, tuple[Labels, Labels] | None]]:
     """Yield the labels of regions, one region after another.
 
@@ -99,9 +103,7 @@ def label_windows(
     read
         Returns the pixels of windows. It is called in another thread.
     settings
-        Overlap, batch size, device and precision.
-    depth
-        Batches that are read ahead, at least 0. With 0 there is no other thread.
+        Overlap, batch size, device, precision and read-ahead.
 
     Yields
     ------
@@ -124,7 +126,7 @@ def label_windows(
 
     merger: WindowMerger | TiledLabels | None = None
     buffers = ViewBuffers()
-    with closing(Prefetcher(batches(), depth)) as items:
+    with closing(Prefetcher(batches(), settings.ahead)) as items:
         for region, windows, batch, last in items:
             logits = forward_padded(model, batch, settings, buffers)
             with torch.inference_mode():

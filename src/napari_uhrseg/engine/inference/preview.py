@@ -114,9 +114,11 @@ def _by_windows(
     model = optimized(checkpoint.model, run.precision).to(device)
     region = plan.run_region(run.region)
     read = _view_reader(image, checkpoint.card.spec, run)
-    how = TilingSettings(run.overlap, run.batch_size, device, run.precision)
+    how = TilingSettings(
+        run.overlap, run.batch_size, device, run.precision, ahead=plan.sized.ahead
+    )
     labels = np.zeros((region.height, region.width), np.uint8)
-    for _, found in label_windows(model, grid, [region], read, how, plan.sized.ahead):
+    for _, found in label_windows(model, grid, [region], read, how):
         if found is not None:
             labels = found[0] + np.uint8(1)
     size = (region.height, region.width)
