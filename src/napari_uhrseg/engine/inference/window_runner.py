@@ -61,8 +61,7 @@ from napari_uhrseg.engine.tiling.window_merge import (
 from napari_uhrseg.types import Labels, Roi
 
 PREVIEW_INTERVAL_S = 2.0  # seconds between two previews of unfinished blocks
-# from the start to the first one: a fast device finishes a block in less
-FIRST_PREVIEW_S = 0.5
+QUICK_BLOCK_S = 1.0  # seconds; a first block that takes less has no preview at once
 
 _Writer = BackgroundWriter[BlockDone | BlockFailed | PreviewWritten]
 
@@ -113,9 +112,11 @@ class WindowRunner(Runner):
         # a worker of a cluster uses one runner for many blocks, one after another
         self.assembler = BlockAssembler(self.make_merger)
         self._done = self._failed = 0
-        self._preview_due = time.monotonic() + FIRST_PREVIEW_S
         blocks = self.plan.blocks(self.pending())
         loader = WindowLoader(self, self.grid, blocks)
+        first = loader.count(blocks[0]) * self.plan.sized.seconds if blocks else 0.0
+        wait = PREVIEW_INTERVAL_S if first < QUICK_BLOCK_S else 0.0
+        self._preview_due = time.monotonic() + wait
         left = sum(loader.count(b) for b in blocks)
         # share of the windows left that no other block has run before
         share = self.plan.windows / max(1, self.plan.at_most)
