@@ -8,7 +8,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -87,8 +87,6 @@ class PixelBatch:
     ----------
     views
         (N, height, width, C) values by view name, in the data type of the image.
-        Values of types that float32 cannot hold have been multiplied with the
-        factors of their channels, as float32.
     valid
         (N, height, width) bool by view name: False for pixels that become 0, the
         mean. A view whose pixels are all valid has no entry.
@@ -98,6 +96,9 @@ class PixelBatch:
         Input specification of the network.
     value_range
         Image values that become 0 and 1 before mean and standard deviation.
+    multiplied
+        True if float32 cannot hold each value of the image's data type. The values
+        are then float32 that have been multiplied with the factors of their channels.
     """
 
     views: dict[str, Tensor]
@@ -167,9 +168,7 @@ class PixelBatch:
             {name: change(tensor) for name, tensor in tensors.items()}
             for tensors in (self.views, self.valid, self.boxes)
         )
-        return PixelBatch(
-            views, valid, boxes, self.spec, self.value_range, self.multiplied
-        )
+        return replace(self, views=views, valid=valid, boxes=boxes)
 
 
 def concatenate_batches(batches: Sequence[PixelBatch]) -> PixelBatch:
@@ -178,13 +177,12 @@ def concatenate_batches(batches: Sequence[PixelBatch]) -> PixelBatch:
         return batches[0]
     first = batches[0]
     names = {name for batch in batches for name in batch.valid}
-    return PixelBatch(
-        {k: torch.cat([b.views[k] for b in batches]) for k in first.views},
-        {k: torch.cat([_valid(b, k) for b in batches]) for k in names},
-        {k: torch.cat([b.boxes[k] for b in batches]) for k in first.boxes},
-        first.spec,
-        first.value_range,
-        any(batch.multiplied for batch in batches),
+    return replace(
+        first,
+        views={k: torch.cat([b.views[k] for b in batches]) for k in first.views},
+        valid={k: torch.cat([_valid(b, k) for b in batches]) for k in names},
+        boxes={k: torch.cat([b.boxes[k] for b in batches]) for k in first.boxes},
+        multiplied=any(batch.multiplied for batch in batches),
     )
 
 
