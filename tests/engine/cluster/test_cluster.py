@@ -269,7 +269,8 @@ def test_cluster_run_of_killed_client_resumes_on_object_store(
     with client_process(cluster, files, url, "slow") as (_, done):
         while done.recv() < 2:
             pass
-    limits = Limits(stale_lock_s=2.0)
+    # less than the default, and far more than one access of a busy machine
+    limits = Limits(stale_lock_s=8.0)
     with LabelStore.open(url, write=True, limits=limits) as store:
         checkpoint = files / "slow.safetensors"
         rest = list(
