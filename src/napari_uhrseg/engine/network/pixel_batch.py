@@ -154,11 +154,8 @@ class PixelBatch:
             self.spec, self.value_range, width, given.device, self.multiplied
         )
         rows = (count, height, width * channels)  # all bands of a row: long loops
-        given, into = given.reshape(rows), out.view(rows)
-        step = 1 if on_cpu else count  # one sample stays in the cache of a core
-        for i in range(0, count, step):
-            part = into[i : i + step]
-            part.copy_(given[i : i + step]).mul_(factors).sub_(offsets)
+        # few calls: each may wait for the interpreter's lock
+        out.view(rows).copy_(given.reshape(rows)).mul_(factors).sub_(offsets)
         if valid is not None:
             out.masked_fill_(~valid[..., None], 0)
         return out.permute(0, 3, 1, 2)
