@@ -15,7 +15,7 @@ from rich.console import Console
 ALL = (
     "panel", "window", "painting", "opening", "project", "tool_events", "speed",
     "learning", "precision", "monai", "seams", "glnet", "memory", "frame",
-    "learnmemory", "growth", "cluster", "pipeline",
+    "learnmemory", "growth", "cluster", "pipeline", "peers",
 )  # fmt: skip
 
 

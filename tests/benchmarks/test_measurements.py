@@ -13,6 +13,7 @@ KEYS = {
     "method_scores": ("data", "method", "seed", "steps_factor"),
     "method_class_scores": ("data", "method", "seed", "steps_factor", "class"),
     "method_speed": ("method",),
+    "peers": ("network", "pixels", "overlap", "program"),
     "pipeline": ("cores", "device_share"),
     "pipeline_stages": ("stage",),
     "pixel_features": ("ground", "features", "classifier", "dabs", "seed"),
