@@ -12,6 +12,7 @@ from helpers.gate import label_gate
 from helpers.gated_network import FORWARD
 from helpers.message_boxes import answer_boxes
 from helpers.wait import wait_for_end, wait_for_plan
+from napari_uhrseg.engine.inference.window_runner import PREVIEW_INTERVAL_S
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.ui.layers.label_layers import STORE
@@ -97,6 +98,7 @@ def test_block_written_during_pause_is_shown_and_counted(
     disk = label_gate(monkeypatch, "labels/prediction")
     disk.close()
     FORWARD.close(admitted=batch)
+    FORWARD.delay = 2 * PREVIEW_INTERVAL_S  # a preview is due after the first batch
     bar.start.click()
     qtbot.waitUntil(disk.reached.is_set, timeout=30_000)
     bar.pause.click()
