@@ -74,7 +74,7 @@ def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table
             if size.save:
                 put_rows(TABLES / "peers.csv", rows, KEYS)
             for row in rows:
-                table.add_row(*(str(value) for value in row.values()))
+                table.add_row(*("-" if v is None else str(v) for v in row.values()))
     return table
 
 
@@ -117,8 +117,8 @@ def _peer(python: str, name: str, here: Path, overlap: int, out: Path) -> Any:
 
 def _figures(
     figures: tuple[float, float, float], folder: Path, labels: np.ndarray
-) -> dict[str, str]:
-    """Return the figures of a program as texts.
+) -> dict[str, str | None]:
+    """Return the figures of a program as texts; None: not measured.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def _figures(
     """
     seconds, used, memory = figures
     found = folder / "found.npy"
-    equal = f"{(np.load(found) == labels).mean():.4f}" if found.exists() else "-"
+    equal = f"{(np.load(found) == labels).mean():.4f}" if found.exists() else None
     files = (f for f in folder.rglob("*") if f.is_file() and f != found)
     written = sum(f.stat().st_size for f in files) / MB
     return {

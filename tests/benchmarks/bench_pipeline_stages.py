@@ -13,7 +13,7 @@ from bench_pipeline import WINDOW, cpu_ms
 from bench_pipeline_parts import LEGEND, StandIn, stand_in
 
 from napari_uhrseg.engine.network.device import cpu_threads
-from napari_uhrseg.engine.network.inputs import read_views
+from napari_uhrseg.engine.network.inputs import read_pixels
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.tiling.confidence import labels_and_confidence
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
@@ -84,7 +84,9 @@ def _reading(image: Image, file: Path, rounds: int) -> Iterator[Row]:
         CHUNK_CACHE.clear()
         for i in range(0, len(windows), 8):
             some = windows[i : i + 8]
-            read_views(image, some, spec, bands=(0, 1, 2), value_range=(0.0, 255.0))
+            read_pixels(
+                image, some, spec, bands=(0, 1, 2), value_range=(0.0, 255.0)
+            ).normalized(torch.device("cpu"))
 
     floor = cpu_ms(decode, megapixels, rounds)
     yield "read windows", cpu_ms(read, megapixels, rounds), "decoder", floor

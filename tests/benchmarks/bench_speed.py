@@ -21,7 +21,7 @@ from rich.table import Table
 from napari_uhrseg.engine.events import Finished
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import inference_mode
-from napari_uhrseg.engine.network.inputs import read_views
+from napari_uhrseg.engine.network.inputs import read_pixels
 from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
@@ -114,14 +114,14 @@ def _batches(image: Image, checkpoint: Checkpoint, plan: Plan) -> list[Batch]:
     windows = list(plan.grid.touching(plan.run_region(region)))
     size = plan.run.batch_size
     return [
-        read_views(
+        read_pixels(
             image,
             (windows[i : i + size] + windows[:size])[:size],
             checkpoint.card.spec,
             bands=plan.run.bands,
             value_range=plan.run.value_range,
             scale=plan.run.scale,
-        )
+        ).normalized(torch.device("cpu"))
         for i in range(0, len(windows), size)
     ]
 

@@ -32,7 +32,7 @@ from napari_uhrseg.engine.inference.label_windows import TilingSettings
 from napari_uhrseg.engine.inference.runner import RunContext
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
-from napari_uhrseg.engine.network.inputs import read_views
+from napari_uhrseg.engine.network.inputs import read_pixels
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.errors import DeviceError, PlanError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -49,13 +49,13 @@ def run(tmp_path):
 def at_once(image, checkpoint):
     """The whole image as one frame."""
     plan = make_plan(image, checkpoint, AUTO_BATCH, BUDGET)
-    batch = read_views(
+    batch = read_pixels(
         image,
         [Roi(0, 0, *image.shape)],
         checkpoint.card.spec,
         bands=plan.run.bands,
         value_range=plan.run.value_range,
-    )
+    ).normalized(torch.device("cpu"))
     with torch.inference_mode():
         return checkpoint.model(batch)["logits"][0].argmax(0).numpy() + 1
 

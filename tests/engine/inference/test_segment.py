@@ -20,7 +20,7 @@ from napari_uhrseg.engine.events import (
     RetriedWithLess,
 )
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.engine.network.inputs import read_views
+from napari_uhrseg.engine.network.inputs import read_pixels
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.tiling.window_merge import WindowMerger, window_weights
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
@@ -45,13 +45,13 @@ def at_once(image, checkpoint, settings, weights_kind="uniform"):
     weights = window_weights(plan.run.window, plan.run.overlap, weights_kind)
     merger = WindowMerger(whole, len(LEGEND), weights, torch.device("cpu"))
     for window in plan.grid.touching(whole):
-        batch = read_views(
+        batch = read_pixels(
             image,
             [window],
             checkpoint.card.spec,
             bands=plan.run.bands,
             value_range=plan.run.value_range,
-        )
+        ).normalized(torch.device("cpu"))
         # as many as in the run: kernels depend on it
         batch = batch[torch.zeros(plan.run.batch_size, dtype=torch.long)]
         with torch.inference_mode():

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.network.inputs import read_views
+from napari_uhrseg.engine.network.inputs import read_pixels
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.types import InputSpec, Roi, View
 
@@ -15,7 +16,9 @@ def spec(extent: int, size: int, window: int, padding: str = "reflect") -> Input
 
 
 def views(image, windows, wanted):
-    batch = read_views(image, windows, wanted, bands=(0, 1, 2), value_range=(0.0, 1.0))
+    batch = read_pixels(
+        image, windows, wanted, bands=(0, 1, 2), value_range=(0.0, 1.0)
+    ).normalized(torch.device("cpu"))
     return batch.views["v"].numpy(), batch.boxes["v"].numpy()
 
 
@@ -48,9 +51,9 @@ def test_normalising_uses_range_mean_and_std_and_invalid_pixels_are_the_mean():
     pixels[3, 4] = 0
     image = image_from_array(pixels, name="i", rgb=True, nodata=0)
     wanted = InputSpec({"v": View(16, 16)}, 16, mean=(0.1,) * 3, std=(0.5,) * 3)
-    batch = read_views(
+    batch = read_pixels(
         image, [Roi(0, 0, 16, 16)], wanted, bands=(0, 1, 2), value_range=(0, 255)
-    )
+    ).normalized(torch.device("cpu"))
     value = batch.views["v"][0, 0]
     assert value[0, 0].item() == pytest.approx((0.2 - 0.1) / 0.5, abs=1e-6)
     assert value[3, 4].item() == 0

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.network.inputs import read_pixels, read_views
+from napari_uhrseg.engine.network.inputs import read_pixels
 from napari_uhrseg.engine.network.pixel_batch import (
     ViewBuffers,
     concatenate_batches,
@@ -82,7 +82,9 @@ def test_parts_and_whole_batches_have_the_same_inputs(counts, with_nodata, dtype
         for a, n in zip(starts[:-1], counts, strict=True)
     ]
     one = concatenate_batches(parts).normalized(CPU, ViewBuffers())
-    whole = read_views(opened, windows, SPEC, bands=(0, 1, 2), value_range=RANGE)
+    whole = read_pixels(
+        opened, windows, SPEC, bands=(0, 1, 2), value_range=RANGE
+    ).normalized(torch.device("cpu"))
     some = pixels(opened, windows)[torch.tensor([0, 0])]
     first = some.normalized(CPU, ViewBuffers())
     for name in SPEC.views:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+import torch
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
@@ -13,7 +14,7 @@ from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
-from napari_uhrseg.engine.network.inputs import read_views
+from napari_uhrseg.engine.network.inputs import read_pixels
 from napari_uhrseg.engine.planning.image_fit import fit_bands
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.errors import PlanError
@@ -133,9 +134,9 @@ def test_value_range_of_each_band_is_planned_and_applied():
     spec = replace(spec, views={"local": View(4, 4)}, window=4)
     data = np.full((4, 4, 3), (50, 20, 9), np.uint16)
     pixels = image_from_array(data, name="i", rgb=True)
-    batch = read_views(
+    batch = read_pixels(
         pixels, [Roi(0, 0, 4, 4)], spec, bands=(0, 1, 2), value_range=values
-    )
+    ).normalized(torch.device("cpu"))
     found = batch.views["local"][0, :, 0, 0]
     np.testing.assert_allclose(found, (0.5, 0.5, 1.0), atol=1e-6)
 

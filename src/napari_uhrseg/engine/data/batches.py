@@ -80,7 +80,7 @@ def augmented(
     Returns
     -------
     Batch
-        Views as `engine.network.inputs.read_views` returns them, channels last in
+        Views as `Scene.inputs` returns them, channels last in
         memory; int64 targets.
     """
     scene, window = source.sample(rng, spec.window)

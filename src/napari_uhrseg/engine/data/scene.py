@@ -10,7 +10,7 @@ import torch
 
 from napari_uhrseg.engine.data.decoded_image import DecodedImage
 from napari_uhrseg.engine.network.inputs import read_pixels
-from napari_uhrseg.engine.network.pixel_batch import PixelBatch, ViewBuffers
+from napari_uhrseg.engine.network.pixel_batch import PixelBatch
 from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.base import Batch
@@ -103,7 +103,6 @@ class Scene:
         windows: Sequence[Roi],
         spec: InputSpec,
         shift: tuple[int, int] = (0, 0),
-        buffers: ViewBuffers | None = None,
     ) -> PixelBatch:
         """Return the views of windows before normalisation; the scene must be fitted.
 
@@ -111,8 +110,6 @@ class Scene:
         ----------
         windows, spec, shift
             As for :meth:`inputs`.
-        buffers
-            Memory of earlier batches. None: fresh memory.
         """
         assert self.value_range is not None
         return read_pixels(
@@ -123,7 +120,6 @@ class Scene:
             value_range=self.value_range,
             scale=self.scale,
             shift=shift,
-            buffers=buffers,
         )
 
     def has_labels(self, window: Roi) -> bool:

@@ -28,7 +28,6 @@ from napari_uhrseg.engine.network.pixel_batch import (
     row_factors,
 )
 from napari_uhrseg.io.image.image import Pixels
-from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import BoolMask, InputSpec, Roi, ValueRange, View
 
 
@@ -58,7 +57,7 @@ class PixelSource(Protocol):
         """
 
 
-def read_views(
+def read_pixels(
     image: PixelSource,
     windows: Sequence[Roi],
     spec: InputSpec,
@@ -67,8 +66,9 @@ def read_views(
     value_range: ValueRange,
     scale: float = 1.0,
     shift: tuple[int, int] = (0, 0),
-) -> Batch:
-    """Return the normalised views of some windows as one batch.
+    buffers: ViewBuffers | None = None,
+) -> PixelBatch:
+    """Return the views of some windows in the data type of the image.
 
     Parameters
     ----------
@@ -87,51 +87,15 @@ def read_views(
         Level-0 pixels per run pixel, above 0.
     shift
         Run pixels by which views that may be off centre are moved, y and x.
+    buffers
+        Memory of earlier batches. None: fresh memory.
 
     Returns
     -------
-    Batch
-        One (N, C, height, width) float32 tensor per view, channels last in memory.
-        ``spec.padding`` fills pixels outside the image. Invalid pixels are 0 after
-        normalisation, which is the mean. A window's input does not depend on the other
-        windows of the batch.
-
-    Raises
-    ------
-    ReadError
-        If pixels cannot be decoded.
-    """
-    pixels = read_pixels(
-        image,
-        windows,
-        spec,
-        bands=bands,
-        value_range=value_range,
-        scale=scale,
-        shift=shift,
-    )
-    return pixels.normalized(torch.device("cpu"))
-
-
-def read_pixels(
-    image: PixelSource,
-    windows: Sequence[Roi],
-    spec: InputSpec,
-    *,
-    bands: Sequence[int],
-    value_range: ValueRange,
-    scale: float = 1.0,
-    shift: tuple[int, int] = (0, 0),
-    buffers: ViewBuffers | None = None,
-) -> PixelBatch:
-    """Return the views of some windows in the data type of the image.
-
-    Parameters
-    ----------
-    image, windows, spec, bands, value_range, scale, shift
-        As for `read_views`.
-    buffers
-        Memory of earlier batches. None: fresh memory.
+    PixelBatch
+        One (N, height, width, C) tensor per view. ``spec.padding`` fills pixels outside
+        the image. Invalid pixels become 0 by normalisation, which is the mean. A
+        window's input does not depend on the other windows of the batch.
 
     Raises
     ------
