@@ -9,7 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from helpers.networks import LEGEND, ConstantNet, ToyNet, make_checkpoint
-from helpers.segmentation import BUDGET, SETTINGS, labels_of, segmenter
+from helpers.segmentation import BUDGET, SETTINGS, begin_run, labels_of, segmenter
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -19,7 +19,7 @@ from napari_uhrseg.engine.events import (
     Progress,
     RetriedWithLess,
 )
-from napari_uhrseg.engine.inference.segment import segment
+from napari_uhrseg.engine.inference.segment import make_runner, segment
 from napari_uhrseg.engine.network.inputs import read_pixels
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.tiling.window_merge import WindowMerger, window_weights
@@ -90,6 +90,26 @@ def test_window_labels_do_not_depend_on_block_size_or_order(run, picture):
     order = [e.roi for e in events if isinstance(e, BlockDone)]
     assert order[0].contains(Roi(1060, 2070, 10, 10))
     assert order[-1].contains(Roi(0, 0, 10, 10))
+
+
+@pytest.mark.parametrize("scale", [1, 1.7])
+def test_labels_do_not_depend_on_the_number_of_reading_threads(
+    tmp_path, picture, monkeypatch, scale
+):
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    image, checkpoint = picture(1100, 700), make_checkpoint(ToyNet(extent=96))
+    settings = replace(SETTINGS, overlap=8, scale=scale, batch_size=16)
+    found = []
+    for ahead, readers in ((2, 1), (16, 8)):
+        with LabelStore.create(tmp_path / f"{ahead}", image, LEGEND) as store:
+            context = begin_run(image, checkpoint, store, settings)
+            sized = replace(context.plan.sized, ahead=ahead)
+            assert sized.readers == readers
+            context = replace(context, plan=replace(context.plan, sized=sized))
+            *_, last = make_runner(context).events(None)
+            assert isinstance(last, Finished)
+            found.append((labels_of(store), store.confidence[0][:]))
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 class SlowNet(ToyNet):

@@ -166,6 +166,26 @@ def test_a_fast_device_has_more_batches_read_ahead(seconds, ahead):
     assert plan.sized.need.within(tight)
 
 
+@pytest.mark.parametrize(
+    ("cores", "seconds", "readers"),
+    [(1, 0.0, 1), (2, 0.0, 1), (16, 0.0, 8), (64, 0.0, 8), (16, 1, 1)],
+)
+def test_several_threads_read_for_a_fast_device_with_many_cores(
+    monkeypatch, cores, seconds, readers
+):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    profiler = fixed_profiler(seconds=seconds)
+    settings = replace(SETTINGS, batch_size=8)
+    plan = make_plan(blank(), CHECKPOINT, settings, BUDGET, make_profiler=profiler)
+    assert plan.sized.readers == readers
+    needed = plan.sized.need
+    assert needed.within(BUDGET)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    alone = make_plan(blank(), CHECKPOINT, settings, BUDGET, make_profiler=profiler)
+    pixels = (readers - 1) * 16 * 64**2 * 3  # a window is resampled from so many, RGB
+    assert needed.host - alone.sized.need.host == pixels
+
+
 @pytest.mark.parametrize(("shared", "chunks"), [(False, 4), (True, 8)])
 def test_a_fast_device_has_small_blocks_unless_a_cluster_shares_them(shared, chunks):
     make = partial(make_plan, make_profiler=fixed_profiler(seconds=0.0))

@@ -34,6 +34,7 @@ from napari_uhrseg.engine.network.inputs import read_pixels, to_level0
 from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.network.pixel_batch import PixelBatch, ViewBuffers
 from napari_uhrseg.engine.network.profiling import release_memory
+from napari_uhrseg.engine.network.reader_threads import ReaderThreads
 from napari_uhrseg.engine.planning.memory_estimate import CUDA_CONTEXT_BYTES
 from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.engine.planning.tissue_windows import level0_pixels
@@ -130,6 +131,7 @@ class Runner(ABC):
         self._only = context.only
         self._cpu_fallback = context.cpu_fallback
         self._buffers = ViewBuffers()
+        self._readers = ReaderThreads(context.plan.sized.readers)
         self.timer = RunTimer()
 
     def events(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
@@ -213,6 +215,7 @@ class Runner(ABC):
             value_range=self.run.value_range,
             scale=self.run.scale,
             buffers=self._buffers,
+            threads=self._readers,
         )
 
     # -- on the caller's thread ---------------------------------------------

@@ -1,7 +1,7 @@
 """Running a network on a device.
 
 Contains devices and memory budgets, network inputs and their normalisation, inference
-optimisation, profiling, and parallel forward passes.
+optimisation, profiling, and threads for reading and forward passes.
 
 Must not import any other package of the engine.
 """
@@ -14,4 +14,5 @@ __all__ = [
     "parallel_forward",
     "pixel_batch",
     "profiling",
+    "reader_threads",
 ]

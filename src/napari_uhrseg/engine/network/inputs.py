@@ -12,6 +12,7 @@ A view covers more than its window, in run pixels::
     +----------------------------------------+
 """
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ from napari_uhrseg.engine.network.pixel_batch import (
     is_exact,
     row_factors,
 )
+from napari_uhrseg.engine.network.reader_threads import ReaderThreads
 from napari_uhrseg.io.image.image import Pixels
 from napari_uhrseg.types import BoolMask, InputSpec, Roi, ValueRange, View
 
@@ -67,6 +69,7 @@ def read_pixels(
     scale: float = 1.0,
     shift: tuple[int, int] = (0, 0),
     buffers: ViewBuffers | None = None,
+    threads: ReaderThreads | None = None,
 ) -> PixelBatch:
     """Return the views of some windows in the data type of the image.
 
@@ -89,6 +92,8 @@ def read_pixels(
         Run pixels by which views that may be off centre are moved, y and x.
     buffers
         Memory of earlier batches. None: fresh memory.
+    threads
+        Threads that divide the windows among themselves. None: the caller's alone.
 
     Returns
     -------
@@ -102,7 +107,7 @@ def read_pixels(
     ReadError
         If pixels cannot be decoded.
     """
-    buffers = buffers or ViewBuffers()
+    buffers, threads = buffers or ViewBuffers(), threads or ReaderThreads()
     views, valid, boxes, multiplied = {}, {}, {}, False
     for name, view in spec.views.items():
         moved = shift if view.off_centre else (0, 0)
@@ -110,7 +115,7 @@ def read_pixels(
         size = input_size(windows[0], view)
         reader = _ViewReader(image, spec, bands, value_range, buffers)
         rois = [to_level0(place, scale) for place in places]
-        views[name], there = reader.read(rois, size)
+        views[name], there = reader.read(rois, size, threads)
         if there is not None:
             valid[name] = there
         multiplied |= reader.multiplied
@@ -172,7 +177,7 @@ def to_level0(roi: Roi, scale: float) -> Roi:
 
 
 class _ViewReader:
-    """Reader of one view of some windows into common memory.
+    """Reader of one view of some windows into common memory; for several threads.
 
     Parameters
     ----------
@@ -192,10 +197,11 @@ class _ViewReader:
         self._value_range, self._buffers = value_range, buffers
         self._data: Array | None = None  # of all windows, from the first pixels on
         self._valid: BoolMask | None = None  # from the first invalid pixel on
+        self._lock = threading.Lock()
         self.multiplied = False
 
     def read(
-        self, rois: Sequence[Roi], size: tuple[int, int]
+        self, rois: Sequence[Roi], size: tuple[int, int], threads: ReaderThreads
     ) -> tuple[Tensor, Tensor | None]:
         """Return the pixels of a view, and which are valid; None: all.
 
@@ -205,19 +211,24 @@ class _ViewReader:
             Level-0 pixels that the view of each window covers.
         size
             Height and width of the view's input.
+        threads
+            Threads that divide the windows among themselves.
         """
         shape = (len(rois), *size)
-        for i, roi in enumerate(rois):
-            inside = roi.intersect(Roi(0, 0, *self._image.shape))
+        whole = Roi(0, 0, *self._image.shape)
+
+        def read(i: int) -> None:
+            inside = rois[i].intersect(whole)
             if inside.area:
-                self._read(i, roi, inside, shape)
+                self._read(i, rois[i], inside, shape)
             else:
                 self._valid_of(shape)[i] = False
-        if self._data is None:
-            self._data = self._empty(shape, np.dtype(np.uint8))
+
+        threads.each(read, len(rois))
+        data = self._data_of(shape, np.dtype(np.uint8))
         if self._valid is None:
-            return torch.from_numpy(self._data), None
-        return torch.from_numpy(self._data), torch.from_numpy(self._valid)
+            return torch.from_numpy(data), None
+        return torch.from_numpy(data), torch.from_numpy(self._valid)
 
     def _read(self, i: int, roi: Roi, inside: Roi, shape: tuple[int, int, int]) -> None:
         """Read window ``i``, which lies in the image at least in part."""
@@ -227,10 +238,8 @@ class _ViewReader:
         inner = height - top - bottom, width - left - right
         pixels = self._image.read(inside, inner, self._bands)
         data, valid = self._exact(pixels.data), pixels.valid
-        if self._data is None:
-            self._data = self._empty(shape, data.dtype)
         rows, columns = slice(top, top + inner[0]), slice(left, left + inner[1])
-        out, whole = self._data[i], inner == (height, width)
+        out, whole = self._data_of(shape, data.dtype)[i], inner == (height, width)
         out[rows, columns] = data
         if not whole:
             _pad(out, rows, columns, self._spec.padding)
@@ -252,14 +261,20 @@ class _ViewReader:
         np.multiply(data, factors.numpy(), out=out, casting="same_kind")
         return out
 
-    def _empty(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
-        return self._buffers.empty((*shape, self._spec.channels), dtype)
+    def _data_of(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
+        """Return the pixels of all windows. The first call makes them."""
+        with self._lock:
+            if self._data is None:
+                self._data = self._buffers.empty((*shape, self._spec.channels), dtype)
+            return self._data
 
     def _valid_of(self, shape: tuple[int, int, int]) -> BoolMask:
-        if self._valid is None:
-            self._valid = self._buffers.empty(shape, np.bool_)
-            self._valid[...] = True
-        return self._valid
+        with self._lock:
+            if self._valid is None:
+                valid = self._buffers.empty(shape, np.bool_)
+                valid[...] = True
+                self._valid = valid
+            return self._valid
 
 
 def _pad(out: Array, rows: slice, columns: slice, mode: str) -> None:

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.types import SOFTMAX_ROWS, InputSpec
+from napari_uhrseg.types import SOFTMAX_ROWS, InputSpec, Limits
 from napari_uhrseg.units import MB, format_bytes
 
 CUDA_CONTEXT_BYTES = 600 * MB  # what the driver shows before the first tensor
 PROGRAM_BYTES = 96 * MB  # libraries that the run loads, threads, buffers of the store
 ALLOCATOR_SLACK = 1.1  # what allocators reserve over what was requested
+READ_PIXELS = Limits().read_pixels  # that are resampled at a time
 CHUNK_CACHE_BYTES = 256 * MB, 32 * MB  # decoded chunks of the image: most and least
 
 
@@ -58,6 +59,8 @@ class RunShape:
         On a CPU, batches whose logits and their parts exist while another one runs.
     kept
         Windows whose logits wait for their next block.
+    readers
+        Threads that read the windows of a batch.
     """
 
     ahead: int
@@ -70,6 +73,7 @@ class RunShape:
     merged: float = 0
     waiting_batches: int = 0
     kept: int = 0
+    readers: int = 1
 
 
 def estimate_memory(
@@ -115,6 +119,9 @@ def estimate_memory(
     host += shape.kept * window_bytes(spec, classes) * ALLOCATOR_SLACK
     host += batches * read + inputs
     host += shape.input_pixels * spec.channels * 2  # one that is being decoded
+    # each further one: pixels of a level up to four times as fine are resampled
+    source = min(16 * shape.input_pixels, READ_PIXELS)
+    host += (shape.readers - 1) * source * spec.channels * shape.value_bytes
     if on_cpu:
         return MemoryNeed(int(weights + working * ALLOCATOR_SLACK), int(host))
     on_device = (

@@ -121,6 +121,14 @@ _numbers = itertools.count()
 _THREAD = threading.local()  # ``decodes`` is True while a thread decodes a chunk
 
 
+def decode_in_this_thread() -> None:
+    """Let this thread decode all chunks that it reads, one after another.
+
+    For threads that already read several regions at the same time.
+    """
+    _THREAD.decodes = True
+
+
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(4, os.cpu_count() or 1), "uhrseg-decode")
@@ -181,7 +189,7 @@ class CachedSource:
             out[_inside(box, key)] = chunk[_inside(key, box)]
 
         missing = sum((self._number, i) not in CHUNK_CACHE for i in indices)
-        # inside a decode, the pool may be waiting for this thread
+        # within a decode, the pool may be waiting for this thread
         alone = self._lock is not None or getattr(_THREAD, "decodes", False)
         if missing > 1 and not alone:
             for _ in _pool().map(place, indices):
