@@ -26,6 +26,13 @@ CHECKPOINT = make_checkpoint(ToyNet())
 SETTINGS = SegmentSettings(device="cpu", precision="fp32", threads=1)
 
 
+@pytest.fixture(autouse=True)
+def _free_memory(monkeypatch):
+    """The machine has 32 GB to spare, whatever runs beside the tests."""
+    memory = psutil.virtual_memory()._replace(available=32 * 1024 * MB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+
+
 def blank(height=300, width=400, bands=3, **kwargs):
     data = np.zeros((height, width, bands), np.uint8)
     return image_from_array(data, name="blank", rgb=bands == 3, axes="yxc", **kwargs)
