@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import pytest
 
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -17,3 +18,10 @@ def picture() -> Callable[..., Image]:
         return image_from_array(data, name="picture", rgb=True, **kwargs)
 
     return make
+
+
+@pytest.fixture
+def plenty_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the machine 32 GB to spare: plans keep to the free memory."""
+    memory = psutil.virtual_memory()._replace(available=32 * 1024**3)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)

@@ -282,6 +282,7 @@ def test_stop_interrupts_a_frame(picture):
     assert isinstance(again[-1], Finished)  # the network answers no one any more
 
 
+@pytest.mark.usefixtures("plenty_of_memory")
 def test_frames_fit_memory_budget_or_plan_raises():
     profiler = fixed_profiler(frame=lambda size, rows: 100 * size[0] * size[1])
     make = partial(make_plan, make_profiler=profiler)

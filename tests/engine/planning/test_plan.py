@@ -24,13 +24,7 @@ MB = 1 << 20
 BUDGET = MemoryBudget("cpu", 1024 * MB, 1024 * MB)
 CHECKPOINT = make_checkpoint(ToyNet())
 SETTINGS = SegmentSettings(device="cpu", precision="fp32", threads=1)
-
-
-@pytest.fixture(autouse=True)
-def _free_memory(monkeypatch):
-    """The machine has 32 GB to spare, whatever runs beside the tests."""
-    memory = psutil.virtual_memory()._replace(available=32 * 1024 * MB)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+pytestmark = pytest.mark.usefixtures("plenty_of_memory")
 
 
 def blank(height=300, width=400, bands=3, **kwargs):
