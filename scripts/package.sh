@@ -28,15 +28,17 @@ tools="$work/tools/bin"
 }
 "$tools/twine" check --strict dist/*
 
-# Reports the packages of an environment: licences, versions and bill of materials.
+# Reports the packages of an environment with a Qt binding: licences, bill of materials,
+# and versions, which are added to those of the other binding.
 report() {
     "$tools/pip-licenses" --python="$1" --format=csv --with-urls \
-        --output-file=dist/licences.csv
-    "$tools/cyclonedx-py" environment --output-format JSON --output-file dist/sbom.json \
-        --mc-type application "$1"
+        --output-file="dist/licences-$2.csv"
+    "$tools/cyclonedx-py" environment --output-format JSON \
+        --output-file "dist/sbom-$2.json" --mc-type application "$1"
     # the local version "+cpu" of torch exists in no registry
     "$1" -m pip freeze | sed -e '/napari-uhrseg/d' -e 's/+[a-z0-9]*$//' \
-        >dist/constraints.txt
+        >>"$work/versions"
+    LC_ALL=C sort -f -u "$work/versions" >dist/constraints.txt
 }
 
 for binding in ${*:-pyqt6 pyside6}; do
@@ -52,7 +54,7 @@ for binding in ${*:-pyqt6 pyside6}; do
         "$own/napari-uhrseg" --version
         QT_API=$binding under_xvfb "$own/napari-uhrseg" demo --screenshot "$work/demo"
     )
-    report "$own/python"
+    report "$own/python" "$binding"
     rm -rf "${work:?}/$binding" "$work/demo"
 done
 ls -l dist
