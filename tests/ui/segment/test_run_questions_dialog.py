@@ -8,10 +8,10 @@ import pytest
 
 from helpers.label_stores import RUN
 from helpers.wait import wait_for_end
-from napari_uhrseg.engine.planning.run_questions import RunQuestion
+from napari_uhrseg.engine.planning.run_questions import RunQuestion, image_questions
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import LabelClass, Legend, SegmentSettings
+from napari_uhrseg.types import InputSpec, LabelClass, Legend, SegmentSettings, View
 from napari_uhrseg.ui.segment.run_questions import RunQuestionsDialog
 from napari_uhrseg.ui.segment.worker import PreparedRun, SegmentRequest
 
@@ -101,3 +101,14 @@ def test_run_maps_classes_after_the_question(
     ready.segment.bar.start.click()  # the run has answered
     assert wait_for_end(ready, qtbot).startswith("Done")
     assert len(asked) == 2
+
+
+def test_answer_keeps_the_decimal_point_of_the_command_line(qapp, set_locale):
+    set_locale("de_DE")
+    image = image_from_array(
+        np.zeros((8, 8), np.uint8), name="a", pixel_size=(0.08, 0.08), unit="metre"
+    )
+    spec = InputSpec({"local": View(64)}, 64, 1, mean=(0,), std=(1,), pixel_size=0.5)
+    (question,) = image_questions(image, spec, SegmentSettings())
+    assert "read at scale 6,25" in question.text
+    assert "--scale 6.25)" in question.answer
