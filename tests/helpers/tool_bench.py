@@ -5,6 +5,7 @@ from napari import Viewer
 from napari.utils.key_bindings import coerce_keybinding
 
 from helpers.canvas import ModelMouse, Mouse, look_at
+from helpers.write_queue import drain
 from napari_uhrseg.ui.correct.panel import CorrectPanel
 from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
 from napari_uhrseg.ui.workers.worker import Workers
@@ -89,10 +90,8 @@ class ToolBench:
         self.settle()
 
     def settle(self):
-        done = []
         self.wait(lambda: not self.layer.stroking)
-        self.panel.writer.submit(int, then=done.append)
-        self.wait(lambda: done)
+        drain(self.panel.writer, self.wait)
 
     def press(self, key):
         """Call what a key does while the paint layer is selected."""

@@ -5,6 +5,7 @@ from threading import Event
 
 from helpers.canvas import make_image, make_store
 from helpers.finetune_panel import paint
+from helpers.write_queue import drain
 from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.types import Limits, Roi
@@ -56,9 +57,7 @@ class TwoImages:
 
     def settle(self):
         """Until all that was asked for is done, and what it has led to."""
-        done = []
-        self.part.writer.submit(int, then=done.append)
-        self.until(lambda: bool(done))
+        drain(self.part.writer, self.until)
         self.until(lambda: self.part.idle)
 
 

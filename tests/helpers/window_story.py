@@ -7,6 +7,7 @@ from qtpy.QtCore import Qt
 
 from helpers.canvas import Mouse
 from helpers.wait import wait_for_end, wait_for_plan
+from helpers.write_queue import drain
 from napari_uhrseg.types import LabelClass
 from napari_uhrseg.ui.panel import Panel
 
@@ -85,9 +86,7 @@ class WindowUser:
 
     def written(self) -> None:
         """Wait until all changes of the corrections are written."""
-        done: list[int] = []
-        self.panel.correct.writer.submit(int, then=done.append)
-        self.until(lambda: bool(done))
+        drain(self.panel.correct.writer, self.until)
         self.until(lambda: self.panel.correct.idle)
 
     def corrected(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from napari.layers import Labels
 from helpers.canvas import ModelMouse, Mouse, look_at
 from helpers.gated_network import FORWARD
 from helpers.wait import wait_for_end
+from helpers.write_queue import drain
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
@@ -25,9 +26,7 @@ def start_painting(panel, viewer, qtbot, y, x):
 
 
 def written(panel, qtbot):
-    done = []
-    panel.correct.writer.submit(int, then=done.append)
-    qtbot.waitUntil(lambda: bool(done), timeout=10_000)
+    drain(panel.correct.writer, qtbot.waitUntil)
 
 
 def test_a_stroke_made_while_a_run_writes_is_kept_and_shown_over_it(

@@ -11,6 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QColorDialog, QInputDialog, QWidget
 
 from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, predict
+from helpers.write_queue import drain
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Limits, Roi
@@ -65,9 +66,7 @@ class Desk:
     def settle(self):
         self.qtbot.wait(120)
         self.until(lambda: self.part.idle)
-        done = []
-        self.part.writer.submit(int, then=done.append)
-        self.until(lambda: bool(done))
+        drain(self.part.writer, self.until)
         self.qtbot.wait(350)
 
     def paint(self, *points):

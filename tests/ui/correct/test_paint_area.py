@@ -18,6 +18,7 @@ from helpers.canvas import (
     make_store,
     predict,
 )
+from helpers.write_queue import drain
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi
@@ -58,11 +59,9 @@ class Bench:
 
     def settle(self):
         """Until the area lies where one looks, and all strokes are written."""
-        done = []
         self.qtbot.wait(120)
         self.qtbot.waitUntil(lambda: not self.layer.stroking, timeout=10_000)
-        self.writer.submit(int, then=done.append)
-        self.qtbot.waitUntil(lambda: bool(done), timeout=10_000)
+        drain(self.writer, self.qtbot.waitUntil)
         self.qtbot.wait(30)
 
     def paint(self, class_id, *points, mode="paint", size=21):
