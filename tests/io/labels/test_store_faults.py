@@ -288,14 +288,14 @@ def test_damaged_corrections_are_reported(store):
 
 def test_of_two_makers_of_one_store_one_is_refused(tmp_path, monkeypatch):
     """The other run makes the store after this one has found the path free."""
-    path, write = tmp_path / "a.zarr", disk_layout.ome_metadata.write_empty_store
+    path, files = tmp_path / "a.zarr", disk_layout.ome_metadata.empty_store_files
     both = threading.Barrier(2, timeout=300)
 
     def slow(*args):
-        write(*args)
         both.wait()
+        return files(*args)
 
-    monkeypatch.setattr(disk_layout.ome_metadata, "write_empty_store", slow)
+    monkeypatch.setattr(disk_layout.ome_metadata, "empty_store_files", slow)
     errors = []
 
     def make():

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,7 +173,11 @@ def _create_folder(
     remove_abandoned(path)
     building = temporary_path(path)
     try:
-        ome_metadata.write_empty_store(building, info, legend, coarsest)
+        files = ome_metadata.empty_store_files(info, legend, coarsest)
+        for name, data in files.items():
+            file = building / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
         building.rename(path)
     except OSError as error:
         if path.exists():
@@ -188,11 +191,7 @@ def _upload(
     path: UPath, info: ome_metadata.StoreInfo, legend: Legend, coarsest: int
 ) -> None:
     """Upload the root's metadata last, by a conditional put: it makes the store."""
-    with tempfile.TemporaryDirectory(prefix="napari-uhrseg-") as folder:
-        made = Path(folder) / "store"
-        ome_metadata.write_empty_store(made, info, legend, coarsest)
-        files = {str(f.relative_to(made)): f.read_bytes()
-                 for f in made.rglob("*.json")}  # fmt: skip
+    files = ome_metadata.empty_store_files(info, legend, coarsest)
     root = files.pop("zarr.json")
     path.fs.pipe({(path / name).path: data for name, data in files.items()})
     try:

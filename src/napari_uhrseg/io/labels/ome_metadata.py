@@ -11,15 +11,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import zarr
+from zarr.storage import MemoryStore
 
 from napari_uhrseg.errors import without_credentials
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, chunk_grid
 from napari_uhrseg.io.paths import PathOrUrl, io_errors, is_url, to_path
 from napari_uhrseg.io.zarr_setup import CheckedBloscCodec
 from napari_uhrseg.types import LabelClass, Legend
+
+if TYPE_CHECKING:
+    from zarr.abc.buffer import Buffer
 
 FORMAT_VERSION = 2  # version 1 has other names of keys
 KEY = "napari-uhrseg"
@@ -189,15 +193,16 @@ def status_chunk(grid: tuple[int, int]) -> tuple[int, int]:
     return min(1024, grid[0]), min(1024, grid[1])
 
 
-def write_empty_store(
-    path: Path, info: StoreInfo, legend: Legend, coarsest: int
-) -> None:
-    """Write an empty store without chunks into a new folder.
+def empty_store_files(
+    info: StoreInfo, legend: Legend, coarsest: int
+) -> dict[str, bytes]:
+    """Return the files of an empty store, which has no chunks, by their paths.
+
+    Zarr is not given the folder: where one of its parallel writes fails, it does not
+    wait for the others.
 
     Parameters
     ----------
-    path
-        The folder, which must not exist.
     info
         Metadata of the source image.
     legend
@@ -206,7 +211,8 @@ def write_empty_store(
         Largest side of the coarsest level, in pixels.
     """
     count = count_levels(info.shape, coarsest)
-    root = zarr.open_group(path, mode="w-", zarr_format=3)
+    files: dict[str, Buffer] = {}
+    root = zarr.open_group(MemoryStore(files), mode="w-", zarr_format=3)
     labels = root.create_group("labels")
     groups = {"confidence": root, **{n: labels.create_group(n) for n in LABELS}}
     for name, group in groups.items():
@@ -238,6 +244,7 @@ def write_empty_store(
         "multiscales": [_multiscale("confidence", info, "mean of the non-zero", count)],
     }
     root.update_attributes({"ome": ome, KEY: own_attributes(info, legend, (), {})})
+    return {name: data.to_bytes() for name, data in files.items()}
 
 
 def own_attributes(
