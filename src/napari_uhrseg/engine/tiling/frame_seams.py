@@ -108,7 +108,7 @@ class BorderStore(BorderMap):
                 for folder in (*self._path.parents[1::-1], self._path):
                     folder.mkdir(exist_ok=True)
                 with replacing(target, target.with_suffix(".part")) as part:
-                    part.write_bytes(memory.getbuffer())
+                    part.write_bytes(memory.getvalue())
             else:  # object stores write atomically
                 target.write_bytes(memory.getvalue())
         except io_errors(target) as error:
