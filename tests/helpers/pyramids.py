@@ -4,8 +4,8 @@ import functools
 
 import numpy as np
 
+from napari_uhrseg.io.image.array_source import ArraySource
 from napari_uhrseg.io.image.chunk_cache import (
-    ArraySource,
     LevelSource,
     PendingLevel,
     Slices,

@@ -8,6 +8,7 @@ Must not import ``io.readers``, ``io.labels``, ``io.corrections`` and
 """
 
 __all__ = [
+    "array_source",
     "band_colors",
     "chunk_cache",
     "composite",

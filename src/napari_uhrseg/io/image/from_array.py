@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.image.array_source import ArraySource
 from napari_uhrseg.io.image.box_mean import box_mean
-from napari_uhrseg.io.image.chunk_cache import Array, ArraySource
+from napari_uhrseg.io.image.chunk_cache import Array
 from napari_uhrseg.io.image.geometry import MAX_COARSEST_SIDE, UNIT_METRES
 from napari_uhrseg.io.image.image import Image
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image.chunk_cache import Array, ArraySource
+from napari_uhrseg.io.image.array_source import ArraySource
+from napari_uhrseg.io.image.chunk_cache import Array
 from napari_uhrseg.io.image.from_array import image_of_arrays
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.image.pixel_transforms import Reoriented

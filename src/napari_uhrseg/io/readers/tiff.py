@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image import pixel_transforms
+from napari_uhrseg.io.image.array_source import ArraySource
 from napari_uhrseg.io.image.chunk_cache import (
-    ArraySource,
     CachedSource,
     LevelSource,
     PendingLevel,
