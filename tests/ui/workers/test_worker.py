@@ -1,5 +1,7 @@
 """Tests of workers: end, pause, errors and threads."""
 
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -138,3 +140,40 @@ def test_report_shows_message_and_hint(qtbot):
     assert notification_manager.records[-1].message == "It broke.\nMend it."
     report(KeyError("x"))
     assert "unexpected error" in notification_manager.records[-1].message
+
+
+UNFINISHED_SCRIPT = """
+import threading
+from qtpy.QtCore import QCoreApplication
+from napari_uhrseg.ui.workers.worker import Workers
+
+app, begun = QCoreApplication([]), threading.Event()
+
+
+def write():
+    import napari_uhrseg.io.zarr_setup
+    import zarr
+
+    array = zarr.create_array({}, shape=(64, 64), dtype="u1", chunks=(8, 8))
+    try:
+        while True:
+            array[:] = 1
+            begun.set()
+            yield
+    finally:
+        print("closed")
+
+
+workers = Workers()
+workers.start(write)
+begun.wait()
+"""
+
+
+@pytest.mark.slow
+def test_program_ends_while_worker_uses_zarr():
+    """Zarr, imported by the worker, stops at exit only after the worker's end."""
+    command = [sys.executable, "-c", UNFINISHED_SCRIPT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr
+    assert done.stderr == ""

@@ -1,8 +1,11 @@
 """Worker threads: the class of one worker, and the set of a panel's workers."""
 
+import importlib
 import logging
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from qtpy.QtCore import QObject, QThreadPool
@@ -86,6 +89,20 @@ class Worker(GeneratorWorker):
         super().resume()
 
 
+@cache
+def end_workers_at_exit() -> None:
+    """Let the end of the program end all workers first.
+
+    napari ends them when its event loop stops. A script, a notebook or an IPython
+    session may end without that. Qt then waits for its threads, but zarr stops before
+    Qt does, and a worker that uses zarr would wait forever. The functions of `atexit`
+    and the executors of `concurrent.futures`, which zarr uses, end after this.
+    """
+    # the last registered is the first called; anyio and loky use this hook too
+    importlib.import_module("concurrent.futures.thread")
+    threading._register_atexit(Worker.await_workers)  # type: ignore[attr-defined]
+
+
 def _generate(
     function: Callable[..., Iterator[Any]], *args: Any
 ) -> Generator[Any, Any, Any]:
@@ -141,6 +158,7 @@ class Workers(QObject):
                 getattr(worker, name).connect(self._guarded(callback))
         worker.finished.connect(lambda: self._ended(worker, finished))
         self._workers.add(worker)
+        end_workers_at_exit()
         worker.start()
         return worker
 
