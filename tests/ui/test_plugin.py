@@ -29,8 +29,16 @@ from napari_uhrseg.ui.plugin import (
     sample_virtual,
     virtual_image,
 )
+from napari_uhrseg.ui.workers.worker import Worker
 
 HOME = Path(napari_uhrseg.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def builds_end():
+    """End the builds of levels, whose cache is that of the test in which they begin."""
+    yield
+    Worker.await_workers()
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from napari_uhrseg.io.image.chunk_cache import (
     PendingLevel,
     Slices,
 )
+from napari_uhrseg.io.image.composite import composite_levels
 from napari_uhrseg.io.image.image import Band, Image
 from napari_uhrseg.io.image.pyramid_builder import attach_levels
 from napari_uhrseg.io.image.pyramid_cache import release_entries
@@ -143,6 +144,21 @@ def test_done_parts_show_before_the_whole_is_done(tmp_path: Path) -> None:
         top = half // factor - 50
         np.testing.assert_array_equal(shown[:top], expected[:top])
         assert (shown[-25:] == 128).all()
+    filling.close()
+
+
+def test_other_stretch_overwrites_no_filled_pixels(tmp_path: Path) -> None:
+    """The contrast is measured, or changed by the user, while the levels are filled."""
+    image = tiled(scene(), rgb_bands=(0, 1, 2))
+    _ = image.levels
+    first = pending(image)[0]
+    grey = pixels(first).copy()
+    filling = fill_levels(image, tmp_path)
+    assert 0 < next(share for share in filling if share) < 0.3
+    filled = pixels(first).copy()
+    assert (filled != grey).any()
+    composite_levels(image, (0, 1, 2), ((10, 200),) * 3)
+    np.testing.assert_array_equal(pixels(first), filled)
     filling.close()
 
 

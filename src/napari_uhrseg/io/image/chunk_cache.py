@@ -256,10 +256,10 @@ def _inside(part: Slices, box: Slices) -> Slices:
 class PendingLevel:
     """Level that is grey until it is filled, chunk by chunk.
 
-    `PyramidBuilder` sets ``data`` to an array of this shape (zarr, memmap, numpy),
-    writes a chunk into it, and then sets the entry of the chunk in ``ready``. Levels
-    of at most 64 MiB have a numpy array as ``data`` from the start: napari keeps the
-    coarsest level permanently, and so displays its changes.
+    `PyramidBuilder` sets ``data`` to an array of this shape (zarr, memmap), writes a
+    chunk into it, and then sets the entry of the chunk in ``ready``. Levels of at most
+    64 MiB have a numpy array as ``data`` from the start, which `put` changes: napari
+    keeps the coarsest level permanently, and so displays its changes.
 
     Parameters
     ----------
@@ -292,6 +292,8 @@ class PendingLevel:
         self.untiled_source = untiled_source
         self.discard: Callable[[], None] = lambda: None  # forgets a damaged copy
         self.data: Any = None
+        self._begun = False  # True from the first pixels in ``data`` on
+        self._lock = threading.Lock()
         if (
             untiled_source is None
             and np.prod(shape) * self.dtype.itemsize <= 64 * 1024**2
@@ -299,10 +301,25 @@ class PendingLevel:
             self.data = np.zeros(shape, self.dtype)
 
     def set_fill_value(self, value: float) -> None:
-        """Set the value of chunks that are not filled yet."""
+        """Set the value of chunks that are not filled yet.
+
+        In memory, the value does not change any more once filling has begun.
+        """
         self.fill_value = value
-        if isinstance(self.data, np.ndarray) and not self.ready.any():
-            self.data[...] = value
+        with self._lock:
+            if self.in_memory and not self._begun:
+                self.data[...] = value
+
+    @property
+    def in_memory(self) -> bool:
+        """True if the pixels are a numpy array."""
+        return isinstance(self.data, np.ndarray)
+
+    def put(self, key: Slices, pixels: Array) -> None:
+        """Write pixels into the level in memory."""
+        with self._lock:
+            self._begun = True
+            self.data[key] = pixels
 
     @property
     def complete(self) -> bool:

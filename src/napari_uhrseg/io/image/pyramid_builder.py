@@ -250,11 +250,11 @@ class PyramidBuilder:
         """Mark rows as ready: ``rows`` of the finest level, and those that follow."""
         for step, stop in zip(self.steps, self._rows_per_level(rows), strict=True):
             level, array = step.level, self.arrays[step.name]
-            if not _in_memory(level):
+            if not level.in_memory:
                 level.data = array
             elif load and stop:
                 done = self._along_y(slice(0, stop))
-                level.data[done] = array[done]
+                level.put(done, np.asarray(array[done]))
             chunk = level.chunks[self.y]
             ready = -(-stop // chunk) if stop == level.shape[self.y] else stop // chunk
             level.ready[self._along_y(slice(0, ready))] = True
@@ -272,8 +272,8 @@ class PyramidBuilder:
             for number, key in enumerate(pieces, 1):
                 block = self._read(step, key)
                 self.arrays[step.name][key] = block
-                if _in_memory(step.level):
-                    step.level.data[key] = block
+                if step.level.in_memory:
+                    step.level.put(key, block)
                 # the finest level takes nearly all of the time
                 yield number / len(pieces) if step is self.steps[0] else 1.0
 
@@ -388,10 +388,6 @@ def _or_zeros(source: LevelSource, key: Slices) -> Array:
         return np.asarray(source[key])
     except Exception:  # noqa: BLE001  codecs raise arbitrary errors
         return np.zeros([s.stop - s.start for s in key], source.dtype)
-
-
-def _in_memory(level: PendingLevel) -> bool:
-    return isinstance(level.data, np.ndarray)
 
 
 def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
