@@ -4,13 +4,9 @@ import functools
 
 import numpy as np
 
-from napari_uhrseg.io.image.array_source import ArraySource
-from napari_uhrseg.io.image.chunk_cache import (
-    LevelSource,
-    PendingLevel,
-    Slices,
-)
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.level_source import ArraySource, LevelSource, Slices
+from napari_uhrseg.io.image.pending_level import PendingLevel
 
 
 @functools.cache

@@ -13,10 +13,11 @@ from qtpy.QtCore import QThreadPool
 import napari_uhrseg
 from helpers.gate import zarr_gate
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image.array_source import ArraySource
-from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE, PendingLevel
+from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.level_source import ArraySource
+from napari_uhrseg.io.image.pending_level import PendingLevel
 from napari_uhrseg.io.image.pyramid_builder import fill_levels
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image

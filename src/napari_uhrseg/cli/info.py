@@ -138,8 +138,8 @@ def _unusual_facts(image: "Image") -> dict[str, str]:
 
 def _origin(source: Any) -> str:
     """Return where the pixels of an overview come from."""
-    from napari_uhrseg.io.image.chunk_cache import PendingLevel
     from napari_uhrseg.io.image.geometry import is_real
+    from napari_uhrseg.io.image.pending_level import PendingLevel
 
     if is_real(source):
         return "file"
@@ -164,7 +164,7 @@ def _overviews(image: "Image") -> str:
 
 def _is_tiled(image: "Image") -> bool:
     """Return False for a file in strips as wide as the image, or decoded as a whole."""
-    from napari_uhrseg.io.image.chunk_cache import PendingLevel
+    from napari_uhrseg.io.image.pending_level import PendingLevel
 
     first = image.sources[0]
     if isinstance(first, PendingLevel):

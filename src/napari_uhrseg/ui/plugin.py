@@ -91,10 +91,10 @@ def virtual_image(size: int = 100_000) -> "Image":
     The coarsest level is computed in the background. napari reads this level
     immediately on the Qt thread, where its computation would take seconds.
     """
-    from napari_uhrseg.io.image.array_source import ArraySource
-    from napari_uhrseg.io.image.chunk_cache import PendingLevel
     from napari_uhrseg.io.image.geometry import MAX_COARSEST_SIDE
     from napari_uhrseg.io.image.image import Image
+    from napari_uhrseg.io.image.level_source import ArraySource
+    from napari_uhrseg.io.image.pending_level import PendingLevel
     from napari_uhrseg.samples.world import TILE, virtual_levels
 
     levels = virtual_levels(VIRTUAL_SEED, size)

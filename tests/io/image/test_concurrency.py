@@ -10,10 +10,10 @@ import pytest
 import tifffile
 import zarr
 
-from napari_uhrseg.io.image.array_source import ArraySource
 from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE, CachedSource
 from napari_uhrseg.io.image.geometry import missing_levels
 from napari_uhrseg.io.image.image import Image, Pixels
+from napari_uhrseg.io.image.level_source import ArraySource
 from napari_uhrseg.io.image.pyramid_builder import fill_levels
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi

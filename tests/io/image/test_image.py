@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from napari_uhrseg.errors import OpenError, ReadError
-from napari_uhrseg.io.image.array_source import ArraySource
-from napari_uhrseg.io.image.chunk_cache import ChunkCache, PendingLevel
+from napari_uhrseg.io.image.chunk_cache import ChunkCache
 from napari_uhrseg.io.image.from_array import image_from_array, image_from_layer
 from napari_uhrseg.io.image.image import Band, Image
+from napari_uhrseg.io.image.level_source import ArraySource
+from napari_uhrseg.io.image.pending_level import PendingLevel
 from napari_uhrseg.types import Limits, Roi
 
 RNG = np.random.default_rng(0)

@@ -19,14 +19,11 @@ from helpers.pyramids import Lazy, image_of, scene, tiled
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image import pyramid_builder
 from napari_uhrseg.io.image.box_mean import box_mean
-from napari_uhrseg.io.image.chunk_cache import (
-    CHUNK_CACHE,
-    LevelSource,
-    PendingLevel,
-    Slices,
-)
+from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
 from napari_uhrseg.io.image.composite import composite_levels
 from napari_uhrseg.io.image.image import Band, Image
+from napari_uhrseg.io.image.level_source import LevelSource, Slices
+from napari_uhrseg.io.image.pending_level import PendingLevel
 from napari_uhrseg.io.image.pyramid_builder import attach_levels
 from napari_uhrseg.io.image.pyramid_cache import release_entries
 from napari_uhrseg.io.open import open_image

@@ -8,14 +8,15 @@ Must not import ``io.readers``, ``io.labels``, ``io.corrections`` and
 """
 
 __all__ = [
-    "array_source",
     "band_colors",
     "chunk_cache",
     "composite",
     "from_array",
     "geometry",
     "image",
+    "level_source",
     "nodata",
+    "pending_level",
     "pixel_reader",
     "pixel_transforms",
     "pyramid_builder",

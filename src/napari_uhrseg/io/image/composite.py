@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_uhrseg.io.image.band_colors import true_color
-from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, OnError, Slices
 from napari_uhrseg.io.image.display_array import DisplayArray
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.level_source import Array, LevelSource, OnError, Slices
 from napari_uhrseg.io.image.nodata import differs_from_nodata
 from napari_uhrseg.io.image.pixel_reader import sample_of
 

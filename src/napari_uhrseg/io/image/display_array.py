@@ -5,13 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_uhrseg.io.image.chunk_cache import (
-    Array,
-    CachedSource,
-    LevelSource,
-    OnError,
-    Slices,
-)
+from napari_uhrseg.io.image.chunk_cache import CachedSource
+from napari_uhrseg.io.image.level_source import Array, LevelSource, OnError, Slices
 from napari_uhrseg.io.image.pixel_reader import band_axis, sample_of
 
 MIN_CHUNK_SIDE = 512  # px, so that dask has fewer and larger tasks

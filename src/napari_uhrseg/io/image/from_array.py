@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image.array_source import ArraySource
 from napari_uhrseg.io.image.box_mean import box_mean
-from napari_uhrseg.io.image.chunk_cache import Array
 from napari_uhrseg.io.image.geometry import MAX_COARSEST_SIDE, UNIT_METRES
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.level_source import Array, ArraySource
 
 IN_MEMORY_PYRAMID_BYTES = 512 * 1024**2  # larger arrays get no levels in memory
 

@@ -4,7 +4,9 @@ import math
 from functools import lru_cache
 from typing import Protocol
 
-from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
+from napari_uhrseg.io.image.chunk_cache import CachedSource
+from napari_uhrseg.io.image.level_source import LevelSource
+from napari_uhrseg.io.image.pending_level import PendingLevel
 from napari_uhrseg.io.image.pixel_transforms import HalfResolution
 from napari_uhrseg.units import formatted
 

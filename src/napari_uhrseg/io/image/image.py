@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from napari_uhrseg.io.image.chunk_cache import LevelSource, PendingLevel, wrapped
+from napari_uhrseg.io.image.chunk_cache import wrapped
 from napari_uhrseg.io.image.display_array import DisplayArray, shown_samples
 from napari_uhrseg.io.image.geometry import (
     Affine,
@@ -17,6 +17,8 @@ from napari_uhrseg.io.image.geometry import (
     missing_levels,
     scale_of,
 )
+from napari_uhrseg.io.image.level_source import LevelSource
+from napari_uhrseg.io.image.pending_level import PendingLevel
 from napari_uhrseg.io.image.pixel_reader import (
     Band,
     PixelReader,

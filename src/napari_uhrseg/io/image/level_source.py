@@ -1,12 +1,30 @@
-"""Source of chunks that wraps an array."""
+"""Sources of the chunks of a level: the protocol, and a source that wraps an array.
 
-from typing import Any
+A *source* is one level of an image as a reader provides it: ``shape``, ``dtype``,
+``chunks`` (the smallest unit of decoding) and ``source[slices]``.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Slices = tuple[slice, ...]
+OnError = Callable[[Exception], None]
+
+
+class LevelSource(Protocol):
+    """One level of an image, indexed by one slice of step 1 per axis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def chunks(self) -> tuple[int, ...]: ...
+    def __getitem__(self, key: Slices, /) -> Array: ...
 
 
 class ArraySource:

@@ -8,14 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_uhrseg.errors import OpenError, ReadError
-from napari_uhrseg.io.image.chunk_cache import (
-    Array,
-    CachedSource,
-    LevelSource,
-    PendingLevel,
-    Slices,
-)
+from napari_uhrseg.io.image.chunk_cache import CachedSource
+from napari_uhrseg.io.image.level_source import Array, LevelSource, Slices
 from napari_uhrseg.io.image.nodata import MAX_MEASURED, differs_from_nodata
+from napari_uhrseg.io.image.pending_level import PendingLevel
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.types import BoolMask, Roi
 from napari_uhrseg.units import formatted

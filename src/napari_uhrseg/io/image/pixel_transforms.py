@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.io.image.box_mean import box_mean
-from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, Slices
+from napari_uhrseg.io.image.level_source import Array, LevelSource, Slices
 
 
 class ChannelMap:

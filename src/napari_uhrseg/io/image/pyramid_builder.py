@@ -22,14 +22,10 @@ from zarr.codecs import Crc32cCodec
 
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.box_mean import Array, box_mean
-from napari_uhrseg.io.image.chunk_cache import (
-    CHUNK_CACHE,
-    CachedSource,
-    LevelSource,
-    PendingLevel,
-    Slices,
-)
+from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE, CachedSource
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.level_source import LevelSource, Slices
+from napari_uhrseg.io.image.pending_level import PendingLevel
 from napari_uhrseg.io.image.pyramid_cache import (
     CacheEntry,
     cache_folder,

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image.array_source import ArraySource
-from napari_uhrseg.io.image.chunk_cache import Array
 from napari_uhrseg.io.image.from_array import image_of_arrays
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.level_source import Array, ArraySource
 from napari_uhrseg.io.image.pixel_transforms import Reoriented
 from napari_uhrseg.io.readers.common import fingerprint_file
 from napari_uhrseg.io.readers.registry import RefusedError, register_reader

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image.chunk_cache import Array, Slices
 from napari_uhrseg.io.image.image import Band, Image
+from napari_uhrseg.io.image.level_source import Array, Slices
 from napari_uhrseg.io.readers.common import fingerprint_file
 from napari_uhrseg.io.readers.registry import DIRECTORY, register_reader
 from napari_uhrseg.types import Limits

@@ -10,13 +10,10 @@ import numpy as np
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image import pixel_transforms
-from napari_uhrseg.io.image.array_source import ArraySource
-from napari_uhrseg.io.image.chunk_cache import (
-    CachedSource,
-    LevelSource,
-    PendingLevel,
-)
+from napari_uhrseg.io.image.chunk_cache import CachedSource
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.level_source import ArraySource, LevelSource
+from napari_uhrseg.io.image.pending_level import PendingLevel
 from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.io.readers.common import NOT_TILED, probe
 from napari_uhrseg.io.readers.registry import RefusedError, register_reader

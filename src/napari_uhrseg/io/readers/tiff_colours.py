@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.io.image import pixel_transforms
-from napari_uhrseg.io.image.chunk_cache import Array, LevelSource
+from napari_uhrseg.io.image.level_source import Array, LevelSource
 
 MINISWHITE, RGB, PALETTE, SEPARATED, YCBCR = 0, 2, 3, 5, 6
 ASSOCIATED, UNASSOCIATED = 1, 2  # kinds of alpha in the tag ExtraSamples

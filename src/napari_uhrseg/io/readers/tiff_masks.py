@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, Slices
+from napari_uhrseg.io.image.level_source import Array, LevelSource, Slices
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.io.readers.tiff_document import TiffDocument
 from napari_uhrseg.io.readers.tiff_tiles import PagesSource, TileMask

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_uhrseg.io.image.chunk_cache import Array, Slices
+from napari_uhrseg.io.image.level_source import Array, Slices
 from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.io.readers.common import NO_RANGES
 

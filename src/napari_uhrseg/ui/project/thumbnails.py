@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.errors import UhrSegError
-from napari_uhrseg.io.image.chunk_cache import PendingLevel
 from napari_uhrseg.io.image.composite import default_picture, measured_limits
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.pending_level import PendingLevel
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.project.image_paths import ProjectPaths
 from napari_uhrseg.types import Roi

@@ -14,8 +14,8 @@ import numpy as np
 import zarr
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image.array_source import ArraySource
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.level_source import ArraySource
 from napari_uhrseg.io.paths import PathOrUrl, for_zarr
 from napari_uhrseg.io.readers.common import is_zarr
 from napari_uhrseg.io.readers.ome_zarr import metadata

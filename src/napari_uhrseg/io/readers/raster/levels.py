@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_uhrseg.io.image.chunk_cache import Array, Slices
+from napari_uhrseg.io.image.level_source import Array, Slices
 
 GDAL_CACHE_BYTES = 64 * 1024**2  # limit of GDAL's cache of decoded blocks
 _CACHEMAX = "GDAL_CACHEMAX"

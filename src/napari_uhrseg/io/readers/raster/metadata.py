@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_uhrseg.io.image.chunk_cache import Array
 from napari_uhrseg.io.image.geometry import UNIT_METRES
 from napari_uhrseg.io.image.image import Affine, Band, Image
+from napari_uhrseg.io.image.level_source import Array
 from napari_uhrseg.io.image.nodata import MAX_MEASURED
 from napari_uhrseg.io.readers.tiff_colours import ASSOCIATED
 from napari_uhrseg.units import format_length

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
+from napari_uhrseg.io.image.chunk_cache import CachedSource
 from napari_uhrseg.io.image.image import Band, Image
+from napari_uhrseg.io.image.level_source import LevelSource
+from napari_uhrseg.io.image.pending_level import PendingLevel
 from napari_uhrseg.io.image.pixel_reader import MOST_BANDS
 from napari_uhrseg.io.image.pixel_transforms import palette, unassociated
 from napari_uhrseg.io.paths import PathOrUrl, is_url

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.io.image.chunk_cache import Array
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.level_source import Array
 from napari_uhrseg.io.image.nodata import MAX_MEASURED
 from napari_uhrseg.types import Roi
 from napari_uhrseg.units import formatted
