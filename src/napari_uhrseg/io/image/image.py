@@ -258,8 +258,7 @@ class Image:
         """Set the grey of levels that are not filled yet."""
         pending = [s for s in self.sources if isinstance(s, PendingLevel)]
         if pending:
-            own = self.dtype == np.uint8
-            grey = 128 if own else sum(self.contrast_limits) / 2
+            grey = 128 if self.dtype == np.uint8 else sum(self.contrast_limits) / 2
             for source in pending:
                 source.set_fill_value(grey)
 
@@ -363,8 +362,7 @@ class Image:
 
     def _range(self, bands: Sequence[int]) -> tuple[float, float]:
         own = [self.bands[band] for band in bands]
-        stated = self.value_range or stated_range(self.dtype, own)
-        if stated:
+        if stated := self.value_range or stated_range(self.dtype, own):
             return stated
         return sampled_percentiles(self._reader, self._real[-1], bands, SAMPLED)
 
